@@ -1,0 +1,177 @@
+"""The one interface that every pixel classifier implements.
+
+A pixel classifier takes the features that a decode head would hand to its last 1×1 convolution
+and decides the class of every position. Heads, trainer, tables and figures know only what stands
+in this file.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ssa.errors import ConfigurationError, UnknownNameError
+from ssa.registry import Registry
+
+
+class ClassifierConfig(BaseModel):
+    """What a classifier's switches have in common: frozen, typed, no unknown fields.
+
+    A preset is a set of field values with a name; it differs from another in nothing else.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: name → field values that differ from the defaults
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+    #: the preset that the bare class stands for
+    default_preset: ClassVar[str] = "default"
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> Self:
+        """Return the preset ``name`` with some fields replaced.
+
+        Raises:
+            UnknownNameError: no such preset.
+            ConfigurationError: an unknown field, a wrong type or an invalid combination.
+        """
+        if name not in cls.presets:
+            raise UnknownNameError(f"preset of {cls.__name__}", name, cls.presets)
+        try:
+            return cls(**{**cls.presets[name], **overrides})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            text = first["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(
+                f"{cls.__name__}{': field ' + where if where else ''}: {text}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a classifier shows of itself for the figures; a field it lacks is None.
+
+    Shapes: B images, K classes, D channels, (h, w) feature size.
+    """
+
+    #: (B, K, h, w) the decision, as ``forward`` returns it
+    logits: Tensor
+    #: (B, D, h, w) the features that the decision compares with the prototypes
+    embedded_features: Tensor
+    #: (K, D) or (K, P, D) prototypes that are the same for every image
+    fixed_prototypes: Tensor
+    #: (B, K, D) prototypes adapted to the image and compared with ``embedded_features``
+    adapted_prototypes: Tensor | None = None
+    #: (B, K, D) S_p, the semantic part of the adapted prototypes
+    semantic_prototypes: Tensor | None = None
+    #: (B, K, D) P_p, the spatial part
+    spatial_prototypes: Tensor | None = None
+    #: (B, K, h, w) M_c, the first guess that guides the adaptation
+    coarse_logits: Tensor | None = None
+
+
+class PixelClassifier(nn.Module, ABC):
+    """Features of a decode head to class logits.
+
+    Args:
+        channels: D, the number of feature channels.
+        num_classes: K.
+        config: the classifier's switches; None is its default preset.
+        dropout_ratio: the decode head's own Dropout2d ratio, applied where the head would have
+            applied it (before the 1×1 convolution); 0 or less switches it off.
+        ignore_index: label value that takes no part.
+        align_corners: how the head upsamples logits at test time; classifiers that follow released
+            code may upsample otherwise in training and say so.
+    """
+
+    #: the class of this classifier's configuration object
+    Config: ClassVar[type[ClassifierConfig]]
+    #: names of direct children (modules or parameters) that only training needs
+    training_only: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        config: ClassifierConfig | None = None,
+        *,
+        dropout_ratio: float = 0.1,
+        ignore_index: int = 255,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.num_classes = num_classes
+        self.config = self.Config.preset(self.Config.default_preset) if config is None else config
+        self.ignore_index = ignore_index
+        self.align_corners = align_corners
+        self.dropout: nn.Module = (
+            nn.Dropout2d(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
+        )
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, K, h, w) of features (B, D, h, w), as deployed: no upsampling, no softmax."""
+
+    @abstractmethod
+    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The training objective as named scalar terms, each with its weight applied.
+
+        The sum of the values is what is minimised. State that a classifier remembers between
+        steps (memories, centroids) is updated here, and only in training mode.
+
+        Args:
+            features: (B, D, h, w).
+            labels: (B, H, W) or (B, 1, H, W) class ids of any integer type, at label resolution.
+        """
+
+    @abstractmethod
+    def inspect(self, features: Tensor) -> Inspection:
+        """Prototypes and masks for features (B, D, h, w); no gradient, no change of state."""
+
+    def deploy(self) -> nn.Module:
+        """A copy in eval mode without what only training needs; its forward is equal."""
+        deployed = copy.deepcopy(self).eval()
+        for name in self.training_only:
+            if hasattr(deployed, name):
+                setattr(deployed, name, None)
+        return deployed
+
+
+#: every pixel classifier by its name in tables and configs
+CLASSIFIERS: Registry[type[PixelClassifier]] = Registry("classifier")
+
+
+def build_classifier(
+    name: str,
+    channels: int,
+    num_classes: int,
+    *,
+    preset: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    **head_settings: Any,
+) -> PixelClassifier:
+    """Build the classifier ``name`` from one of its presets with some switches changed.
+
+    Args:
+        name: a name in :data:`CLASSIFIERS`.
+        channels: D.
+        num_classes: K.
+        preset: None is the class's default preset.
+        overrides: configuration fields that differ from the preset.
+        head_settings: ``dropout_ratio``, ``ignore_index``, ``align_corners``.
+
+    Raises:
+        UnknownNameError: no such classifier or preset.
+        ConfigurationError: no such field, or an invalid combination.
+    """
+    cls = CLASSIFIERS[name]
+    config = cls.Config.preset(preset or cls.Config.default_preset, **(overrides or {}))
+    return cls(channels, num_classes, config, **head_settings)
