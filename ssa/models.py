@@ -9,17 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from mmengine.registry import DefaultScope
-from mmseg.models import segmentors as _segmentors  # noqa: F401  registers EncoderDecoder
-from mmseg.registry import MODELS
-from torch import nn
 
-import ssa.backbones
-import ssa.heads  # noqa: F401  both register what mmsegmentation lacks
 from ssa.errors import ConfigurationError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: the size that a model file states in full; the others are overrides of it
 PAPER_SIZE = "paper"
@@ -113,6 +110,14 @@ def build_segmentor(
 
     On ``torch.device("meta")`` as a context nothing is allocated.
     """
+    # imported here: planning resolves configs by the hundred and must not wait for mmsegmentation
+    from mmengine.registry import DefaultScope
+    from mmseg.models import segmentors as _segmentors  # noqa: F401  registers EncoderDecoder
+    from mmseg.registry import MODELS
+
+    import ssa.backbones
+    import ssa.heads  # noqa: F401  both register what mmsegmentation lacks
+
     config = build_segmentor_config(
         card,
         classifier=classifier,

@@ -1,0 +1,123 @@
+"""Which machine, which software, which state of our own code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from experiments.records import Environment
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGES = ("numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "opencv-python")
+
+#: packages of ours in which each module is one alternative of many; a run depends on those it uses
+ALTERNATIVES = ("ssa.classifiers.", "ssa.backbones.", "ssa.heads.", "ssa.datasets.", "ssa.mask_")
+
+
+def git_commit(folder: Path = PROJECT) -> tuple[str | None, bool | None]:
+    """Commit of the checkout and whether tracked files differ from it; (None, None) outside one."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, dirty
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def code_used(objects: Iterable[object]) -> dict[str, str]:
+    """sha256 of the source of each of our modules that a run used.
+
+    Of the folders in which every module is one alternative (classifiers, backbones, heads, data
+    sets), only those count whose classes the run's ``objects`` are instances of, with their bases.
+
+    Args:
+        objects: the modules of the network, the data sets.
+    """
+    used = {cls.__module__ for thing in objects for cls in type(thing).__mro__}
+    digests: dict[str, str] = {}
+    for name, module in sorted(sys.modules.items()):
+        if name.split(".")[0] not in ("ssa", "experiments") or not _has_source(module):
+            continue
+        if name.startswith(ALTERNATIVES) and name not in used:
+            continue
+        digests[name] = _source_digest(str(module.__file__))
+    return digests
+
+
+def code_digest(code: Mapping[str, str]) -> str:
+    """One sha256 over the modules and their digests."""
+    lines = "\n".join(f"{name} {digest}" for name, digest in sorted(code.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def changed_modules(code: Mapping[str, str]) -> list[str]:
+    """Which of a record's modules read differently now, or are gone."""
+    changed = []
+    for name, digest in code.items():
+        path = PROJECT.joinpath(*name.split("."))
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if not source.exists() or _source_digest(str(source)) != digest:
+            changed.append(name)
+    return changed
+
+
+@lru_cache(maxsize=512)
+def _source_digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _has_source(module: ModuleType) -> bool:
+    return str(getattr(module, "__file__", None) or "").endswith(".py")
+
+
+def environment(objects: Iterable[object], device: str) -> Environment:
+    """Describe this process; ``objects`` as in :func:`code_used`, ``device`` as torch names it."""
+    import torch
+
+    commit, dirty = git_commit()
+    code = code_used(objects)
+    return Environment(
+        host=platform.node(),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        device=torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu: {cpu_name()}",
+        threads=torch.get_num_threads(),
+        git_commit=commit,
+        git_dirty=dirty,
+        code=code,
+        code_digest=code_digest(code),
+    )
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,19 @@
+"""Failures that a user meets when planning, running or reading results."""
+
+from __future__ import annotations
+
+from ssa.errors import SsaError, UnknownNameError
+
+__all__ = ["CorruptRecordError", "RegistryError", "SsaError", "StoreError", "UnknownNameError"]
+
+
+class RegistryError(SsaError):
+    """A declarative file that cannot be read, or two that take the same name."""
+
+
+class StoreError(SsaError):
+    """Results that cannot be written (disk full, no permission)."""
+
+
+class CorruptRecordError(SsaError):
+    """A record that is there but not whole; it is named and made again, never half-read."""

@@ -1,0 +1,75 @@
+"""Writing files so that a reader sees all of one or nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.errors import StoreError
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the failures of a disk into one sentence about ``path``.
+
+    Raises:
+        StoreError: disk full, no permission, read-only file system.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(disk_sentence(error, path)) from error
+
+
+def disk_sentence(error: OSError, path: Path) -> str:
+    """What went wrong when writing ``path`` and what to do, as one sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full: {path} could not be written. Free some space or name another "
+            "folder with --results, then give the same command again; finished runs are kept."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"{path} cannot be written ({error.strerror}). Name a folder that you may write "
+            "with --results, then give the same command again."
+        )
+    return f"{path} could not be written: {error.strerror or error}."
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write ``path`` beside, flush it to the disk and rename it into place.
+
+    Raises:
+        StoreError: the disk is full or may not be written.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems refuse; the rename itself stays atomic
+        pass
+    finally:
+        os.close(handle)

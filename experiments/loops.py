@@ -1,0 +1,103 @@
+"""mmengine loops whose randomness depends on nothing but (seed, iteration, position).
+
+mmengine's own loop carries random state from step to step, so that a resumed run differs from an
+undisturbed one. Here every step draws from a generator seeded by where it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.registry import LOOPS
+from mmengine.runner import IterBasedTrainLoop, ValLoop
+
+TRAIN, EVALUATE = 0, 1
+
+
+def seed_torch(*place: int) -> None:
+    """Seed torch's global generators from a place: (seed, purpose, iteration, …)."""
+    text = ",".join(str(part) for part in place)
+    torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little"))
+
+
+@LOOPS.register_module()
+class StatelessTrainLoop(IterBasedTrainLoop):
+    """Optimiser steps of one global batch each, in ``accumulation`` micro-batches.
+
+    Args:
+        seed: the run's seed.
+        accumulation: micro-batches a step; mmengine divides the loss by it.
+    """
+
+    def __init__(self, *args: Any, seed: int, accumulation: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seed = seed
+        self.accumulation = accumulation
+        self.train_s = 0.0
+
+    def run(self) -> torch.nn.Module:
+        """Train to the end from wherever the runner stands, evaluating on the way."""
+        runner = self.runner
+        runner.call_hook("before_train")
+        runner.call_hook("before_train_epoch")
+        self.dataloader.batch_sampler.start_iteration = self._iter
+        batches = iter(self.dataloader) if self._iter < self._max_iters else iter(())
+        runner.model.train()
+        while self._iter < self._max_iters:
+            began = time.perf_counter()
+            self.run_iter(batches)  # type: ignore[arg-type]
+            self.train_s += time.perf_counter() - began
+            if self._iter % self.val_interval == 0 or self._iter == self._max_iters:
+                runner.val_loop.run()
+                runner.model.train()
+                runner.call_hook("after_val_point")
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+    def run_iter(self, data_batch: Any) -> None:
+        """One optimiser step over the next ``accumulation`` micro-batches of ``data_batch``."""
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=None)
+        outputs: dict[str, torch.Tensor] = {}
+        for micro in range(self.accumulation):
+            seed_torch(self.seed, TRAIN, self._iter, micro, get_rank())
+            losses = runner.model.train_step(next(data_batch), optim_wrapper=runner.optim_wrapper)
+            for name, value in losses.items():
+                share = value.detach() / self.accumulation
+                outputs[name] = outputs[name] + share if name in outputs else share
+        runner.call_hook(
+            "after_train_iter", batch_idx=self._iter, data_batch=None, outputs=outputs
+        )
+        self._iter += 1
+
+
+@LOOPS.register_module()
+class StatelessValLoop(ValLoop):
+    """Evaluation in which each batch draws from its own seed (SegNeXt's head draws bases).
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, *args: Any, seed: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seed = seed
+        self.evaluate_s = 0.0
+
+    def run(self) -> dict[str, float]:
+        """Evaluate the whole split."""
+        began = time.perf_counter()
+        result = super().run()
+        self.evaluate_s += time.perf_counter() - began
+        return result
+
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Evaluate one batch."""
+        seed_torch(self.seed, EVALUATE, idx)
+        super().run_iter(idx, data_batch)

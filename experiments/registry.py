@@ -1,0 +1,121 @@
+"""The declared things, read from YAML files once and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from experiments.errors import RegistryError, UnknownNameError
+from experiments.schema import Declared, ModelCard, Profile, Table
+
+HERE = Path(__file__).resolve().parent
+NUMBER_OF_TABLES = 13
+NUMBER_OF_FIGURES = 8
+
+T = TypeVar("T", bound=Declared)
+
+
+@dataclass(frozen=True)
+class ExperimentRegistry:
+    """All tables, models and profiles by name."""
+
+    tables: Mapping[str, Table]
+    models: Mapping[str, ModelCard]
+    profiles: Mapping[str, Profile]
+
+    def table(self, name: str) -> Table:
+        """The table ``name``; UnknownNameError proposes the nearest."""
+        return _get("table", self.tables, name)
+
+    def model(self, name: str) -> ModelCard:
+        """The model card ``name``; UnknownNameError proposes the nearest."""
+        return _get("model", self.models, name)
+
+    def profile(self, name: str) -> Profile:
+        """The profile ``name``; UnknownNameError proposes the nearest."""
+        return _get("profile", self.profiles, name)
+
+
+def _get(kind: str, things: Mapping[str, T], name: str) -> T:
+    if name not in things:
+        raise UnknownNameError(kind, name, things)
+    return things[name]
+
+
+def paper_items() -> tuple[str, ...]:
+    """Every table and figure of the paper by the name that the command line takes."""
+    tables = (f"table{n}" for n in range(1, NUMBER_OF_TABLES + 1))
+    figures = (f"figure{n}" for n in range(1, NUMBER_OF_FIGURES + 1))
+    return (*tables, *figures)
+
+
+def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
+    """Read the project's declarative files and those of the folders ``extra``.
+
+    A folder holds ``tables/``, ``models/`` and ``profiles/``, each optional, with one YAML file a
+    thing. Two things of one name are an error, wherever they stand.
+
+    Raises:
+        RegistryError: a file that is not valid, or a name that is taken.
+    """
+    return _load_registry(tuple(Path(folder).resolve() for folder in extra))
+
+
+@lru_cache(maxsize=8)
+def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
+    for folder in extra:
+        if not folder.is_dir():
+            raise RegistryError(f"The registry folder {folder} does not exist.")
+    folders = (HERE, *extra)
+    registry = ExperimentRegistry(
+        tables=_read_all(folders, "tables", Table),
+        models=_read_all(folders, "models", ModelCard),
+        profiles=_read_all(folders, "profiles", Profile),
+    )
+    for table in registry.tables.values():
+        for row in table.rows:
+            name = row.model or table.model
+            if name not in registry.models:
+                raise RegistryError(
+                    f"Row '{row.id}' of {table.name}: "
+                    + str(UnknownNameError("model", str(name), registry.models))
+                )
+    return registry
+
+
+def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[str, T]:
+    things: dict[str, T] = {}
+    origin: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted((folder / kind).glob("*.yaml")):
+            thing = _read(path, schema)
+            name: str = thing.name  # type: ignore[attr-defined]
+            if name in things:
+                raise RegistryError(
+                    f"{path} declares '{name}', which {origin[name]} has already taken."
+                )
+            things[name], origin[name] = thing, path
+    return MappingProxyType(things)
+
+
+def _read(path: Path, schema: type[T]) -> T:
+    try:
+        return schema.model_validate(yaml.load(path.read_text(), Loader=_loader()))
+    except yaml.YAMLError as error:
+        raise RegistryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RegistryError(f"{path}: {where}: {first['msg']}.") from None
+
+
+def _loader() -> type:
+    # libyaml's parser is ten times faster and reads the same language
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,228 @@
+"""What can be declared: tables, rows, models, profiles; and what a run is when all is resolved.
+
+Everything here is frozen and refuses unknown fields, so that a typo in a declarative file is an
+error with a name and not a silent default. Units stand in the field names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+METRICS = ("params_m", "macs_g", "macs_all_g", "latency_ms", "miou")
+Metric = Literal["params_m", "macs_g", "macs_all_g", "latency_ms", "miou"]
+
+
+class Declared(BaseModel):
+    """Base of all declared things: frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Reported(Declared):
+    """The paper's own numbers for one row; None where the paper prints none."""
+
+    miou: float | None = None  # percent, single scale
+    params_m: float | None = None  # millions
+    macs_g: float | None = None  # 1e9 multiply-accumulates
+    latency_ms: float | None = None  # milliseconds on a V100 at 512×512
+    gain: float | None = None  # percent points, as the paper prints it
+
+
+class ClassifierChoice(Declared):
+    """Which pixel classifier, from which preset, with which switches changed."""
+
+    name: str
+    preset: str | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class Row(Declared):
+    """One row of a table on one data set."""
+
+    id: str
+    label: str  # as the paper prints it
+    classifier: ClassifierChoice
+    model: str | None = None  # None: the table's
+    dataset: str | None = None  # None: the table's
+    model_overrides: dict[str, Any] = Field(default_factory=dict)  # merged into the segmentor
+    reported: Reported = Reported()
+    gain_over: str | None = None  # row id of the baseline; None: the table's first row
+    reading: str | None = None  # footnote where the paper is ambiguous
+    group: str | None = None  # heading that rows share in the paper's layout
+
+    @field_validator("id")
+    @classmethod
+    def _slug(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9_.-]+", value):
+            raise ValueError(f"row id '{value}' must be lower-case letters, digits, _ . -")
+        return value
+
+
+class Table(Declared):
+    """A table of the paper, or a study declared like one."""
+
+    name: str
+    title: str
+    source: str  # where the reported numbers stand
+    rows: tuple[Row, ...]
+    model: str | None = None
+    dataset: str | None = None
+    columns: tuple[Metric, ...] = ("miou",)
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Table:
+        ids = [row.id for row in self.rows]
+        twice = sorted({row_id for row_id in ids if ids.count(row_id) > 1})
+        if twice:
+            raise ValueError(f"row id '{twice[0]}' stands twice in {self.name}")
+        for row in self.rows:
+            if row.gain_over is not None and row.gain_over not in ids:
+                raise ValueError(f"row '{row.id}' of {self.name}: no row '{row.gain_over}'")
+            if (row.model or self.model) is None or (row.dataset or self.dataset) is None:
+                raise ValueError(f"row '{row.id}' of {self.name} names no model or no data set")
+        return self
+
+    def row(self, row_id: str) -> Row:
+        """The row ``row_id``; KeyError if there is none."""
+        return next(row for row in self.rows if row.id == row_id)
+
+    def baseline_of(self, row: Row) -> Row:
+        """The row over which the gain of ``row`` is counted."""
+        return self.row(row.gain_over) if row.gain_over else self.rows[0]
+
+
+class ModelCard(Declared):
+    """A network: mmsegmentation's config at the paper's size and the same, smaller."""
+
+    name: str
+    title: str  # as the paper writes it
+    backbone: str
+    source: str
+    segmentor: dict[str, Any]
+    adapted: dict[str, Any] = Field(default_factory=dict)  # merged where it is not softmax
+    sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)  # merged for that size
+    weights: str | None = None  # entry of ssa/weights.yaml
+    pixel_classifier: bool = True  # False: a mask classifier, which takes none
+
+
+class Optimizer(Declared):
+    """AdamW or SGD and its groups, in mmengine's terms."""
+
+    type: Literal["AdamW", "SGD"]
+    lr: float
+    weight_decay: float
+    betas: tuple[float, float] | None = None
+    momentum: float | None = None
+    paramwise: dict[str, Any] = Field(default_factory=dict)
+    grad_clip_norm: float | None = None
+
+
+class Schedule(Declared):
+    """Polynomial decay after a linear warm-up, by iteration."""
+
+    power: float
+    min_lr: float = 0.0
+    warmup_iterations: int = 0
+    warmup_ratio: float = 1e-6
+
+
+class Augmentation(Declared):
+    """The training pipeline: resize, crop, flip, photometric distortion."""
+
+    scale: tuple[int, int]  # (long side, short side) in pixels before the ratio
+    ratio_range: tuple[float, float]
+    crop: tuple[int, int]  # (height, width) in pixels
+    cat_max_ratio: float = 0.75  # largest share of a crop that one class may take
+    flip: float = 0.5  # probability
+    photometric: bool = True
+
+
+class Training(Declared):
+    """How a run is trained."""
+
+    iterations: int
+    batch: int  # images an optimiser step, over all devices and micro-batches
+    accumulation: int = 1  # micro-batches a step on one device
+    optimizer: Optimizer
+    schedule: Schedule
+    augmentation: Augmentation
+    amp: bool = False  # mixed precision, on a GPU only
+    from_scratch: bool = True  # no pretrained weights
+    train_split: str = "train"
+
+    @model_validator(mode="after")
+    def _divides(self) -> Training:
+        if self.batch % self.accumulation:
+            raise ValueError(
+                f"batch {self.batch} is not a multiple of accumulation {self.accumulation}"
+            )
+        return self
+
+
+class Evaluation(Declared):
+    """How a run is scored: single scale, labels at original size."""
+
+    interval: int  # iterations between two points of the validation curve
+    split: str = "val"
+    scale: tuple[int, int] | None = None  # (long, short); None: the image's own size
+    multiple_of: int | None = None  # resize to a multiple of this (ADE20K's protocol: 32)
+    batch: int = 1
+    mode: Literal["whole", "slide"] = "whole"
+    crop: tuple[int, int] | None = None  # of a sliding window
+    stride: tuple[int, int] | None = None
+
+
+class DataChoice(Declared):
+    """A data set and the settings that make it (scenes) or read it (reduced size)."""
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Profile(Declared):
+    """One size of everything; it changes size, not path."""
+
+    name: str
+    title: str
+    description: str
+    dataset: DataChoice | None  # replaces every table's data set; None: the table's own
+    model_size: str  # a key of ModelCard.sizes, or "paper"
+    seeds: int = 3
+    compares_with_paper: bool = False  # only the paper's own protocol is ever compared
+    training: Training
+    evaluation: Evaluation
+
+
+class RunSpec(Declared):
+    """Everything that decides what a run computes. Its hash is the run's identity."""
+
+    model: str
+    model_size: str
+    segmentor: dict[str, Any]  # mmengine config, classifier included, norms as built
+    classifier: dict[str, Any]  # name and every switch, resolved
+    dataset: str
+    dataset_digest: str
+    dataset_settings: dict[str, Any]
+    num_classes: int
+    weights_sha256: str | None
+    training: Training
+    evaluation: Evaluation
+    profile: str
+    seed: int
+
+    def canonical(self) -> str:
+        """One line of JSON with sorted keys: equal specs give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def run_id(self) -> str:
+        """``<model>-<classifier>-<profile>-s<seed>-<12 hex digits of the spec's sha256>``."""
+        digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+        name = self.classifier["name"]
+        return f"{self.model}-{name}-{self.dataset}-{self.profile}-s{self.seed}-{digest}"

@@ -1,0 +1,222 @@
+"""The folder of results: one sub-folder a run, complete or not there.
+
+::
+
+    results/runs/<run id>/spec.json        what is to be run
+                          lock             held (flock) by the process that trains it
+                          progress.json    how far it is, for the watcher
+                          checkpoint.pth   the last state, until the record is written
+                          failure.json     why the last attempt ended, if it failed
+                          config.py        the resolved mmengine config
+                          log.txt          what the training process printed
+                          per_image.npz    areas per image and class
+                          record.json      written last: from now on the run exists
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from experiments.errors import CorruptRecordError
+from experiments.files import write_atomically, writing
+from experiments.records import Failure, Record, seal, unseal
+from experiments.schema import RunSpec
+
+if TYPE_CHECKING:
+    from experiments.evaluate import ImageAreas
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec."""
+        return self.path / "spec.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the training process."""
+        return self.path / "lock"
+
+    @property
+    def progress(self) -> Path:
+        """How far the run is."""
+        return self.path / "progress.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State to resume from."""
+        return self.path / "checkpoint.pth"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt failed."""
+        return self.path / "failure.json"
+
+    @property
+    def config(self) -> Path:
+        """Resolved mmengine config."""
+        return self.path / "config.py"
+
+    @property
+    def log(self) -> Path:
+        """Output of the training process."""
+        return self.path / "log.txt"
+
+    @property
+    def per_image(self) -> Path:
+        """Areas per image and class."""
+        return self.path / "per_image.npz"
+
+    @property
+    def record(self) -> Path:
+        """The final record."""
+        return self.path / "record.json"
+
+
+class Store:
+    """Reads and writes runs below one results folder.
+
+    Args:
+        root: the results folder; made when first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs' folders are."""
+        return self.root / "runs"
+
+    def folder(self, run_id: str) -> RunFolder:
+        """The files of the run ``run_id``, there or not."""
+        return RunFolder(self.runs / run_id)
+
+    def run_ids(self) -> list[str]:
+        """Every run that has a record, whole or not, sorted."""
+        return sorted(path.parent.name for path in self.runs.glob("*/record.json"))
+
+    def read(self, run_id: str) -> Record | None:
+        """The record of a run, or None if it has none.
+
+        Raises:
+            CorruptRecordError: the record or its areas are truncated or changed.
+        """
+        folder = self.folder(run_id)
+        try:
+            text = folder.record.read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            record = Record.model_validate(unseal(text))
+        except (ValueError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
+        try:
+            digest = hashlib.sha256(folder.per_image.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            raise CorruptRecordError(
+                f"{folder.per_image} is missing beside its record."
+            ) from None
+        if digest != record.per_image_sha256:
+            raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
+        return record
+
+    def read_areas(self, run_id: str) -> ImageAreas:
+        """The areas per image of a run whose record is whole."""
+        from experiments.evaluate import ImageAreas
+
+        return ImageAreas.load(self.folder(run_id).per_image)
+
+    def read_failure(self, run_id: str) -> Failure | None:
+        """Why the last attempt failed, or None."""
+        try:
+            return Failure.model_validate_json(self.folder(run_id).failure.read_text())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def write_spec(self, spec: RunSpec) -> RunFolder:
+        """Make the folder of a run and put its spec there.
+
+        Raises:
+            StoreError: the disk is full or may not be written.
+        """
+        folder = self.folder(spec.run_id)
+        write_atomically(folder.spec, json.dumps(spec.model_dump(mode="json"), indent=1))
+        return folder
+
+    def write_record(self, record: Record, areas: bytes) -> None:
+        """Write the areas, then the record; then drop what only resuming needed.
+
+        Raises:
+            StoreError: the disk is full or may not be written.
+        """
+        folder = self.folder(record.run_id)
+        write_atomically(folder.per_image, areas)
+        write_atomically(folder.record, seal(record.model_dump(mode="json")))
+        for path in (folder.checkpoint, folder.failure, folder.progress):
+            path.unlink(missing_ok=True)
+
+    def set_aside(self, run_id: str) -> Path:
+        """Rename a damaged record so that the run can be made again; nothing is deleted."""
+        folder = self.folder(run_id)
+        aside = folder.record.with_suffix(".json.damaged")
+        with writing(aside):
+            folder.record.replace(aside)
+        return aside
+
+
+@contextlib.contextmanager
+def run_lock(folder: RunFolder) -> Iterator[bool]:
+    """Hold the lock of a run; yields False at once if another process holds it.
+
+    The kernel drops the lock when its holder dies, however it dies.
+
+    Raises:
+        StoreError: the lock file cannot be written.
+    """
+    with writing(folder.lock):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def is_locked(folder: RunFolder) -> bool:
+    """Whether a living process trains this run now."""
+    if not folder.lock.exists():
+        return False
+    with run_lock(folder) as mine:
+        return not mine
+
+
+def npz_bytes(**arrays: object) -> bytes:
+    """Compressed npz of arrays as bytes; equal arrays give equal bytes."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,102 @@
+"""What a measured number says about a reported one, in one word with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: the paper's stated experimental error (appendix A.2), percent points of mIoU
+PAPER_TOLERANCE_MIOU = 0.4
+
+Word = Literal[
+    "reproduced",
+    "within noise",
+    "above",
+    "below",
+    "different",
+    "agrees",
+    "differs",
+    "not comparable",
+    "not reported",
+    "no reference",
+    "missing",
+    "blocked",
+    "failed",
+    "not measured",
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One word and why."""
+
+    word: Word
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.reason})" if self.word in ("not comparable",) else self.word
+
+
+def against_paper(
+    measured: float | None, reported: float | None, *, profile: str, comparable: bool, noise: float
+) -> Verdict:
+    """Verdict on an mIoU against the paper's.
+
+    Args:
+        measured: median over seeds, percent.
+        reported: the paper's number, percent.
+        profile: its name, for the reason.
+        comparable: whether the profile is the paper's own protocol.
+        noise: what chance alone explains, percent points.
+    """
+    if reported is None:
+        return Verdict("not reported", "the paper prints no number here")
+    if measured is None:
+        return Verdict("missing", "no run has been made")
+    if not comparable:
+        return Verdict("not comparable", profile)
+    difference = measured - reported
+    if abs(difference) <= PAPER_TOLERANCE_MIOU:
+        return Verdict(
+            "reproduced", f"|{difference:+.2f}| ≤ {PAPER_TOLERANCE_MIOU}, the paper's stated error"
+        )
+    if abs(difference) <= noise:
+        return Verdict("within noise", f"|{difference:+.2f}| ≤ {noise:.2f}, noise between seeds")
+    word: Word = "above" if difference > 0 else "below"
+    return Verdict(word, f"{difference:+.2f} beyond {max(PAPER_TOLERANCE_MIOU, noise):.2f}")
+
+
+def against_reference(
+    measured: float | None, reference: float | None, *, noise: float
+) -> Verdict:
+    """Verdict on an mIoU against the project's own shipped run of the same profile.
+
+    Args:
+        measured: median over seeds, percent.
+        reference: the shipped median, percent.
+        noise: what chance alone explains, percent points.
+    """
+    if reference is None:
+        return Verdict("no reference", "the project ships no run of this row in this profile")
+    if measured is None:
+        return Verdict("missing", "no run has been made")
+    difference = measured - reference
+    tolerance = max(PAPER_TOLERANCE_MIOU, noise)
+    if abs(difference) <= tolerance:
+        return Verdict("agrees", f"|{difference:+.2f}| ≤ {tolerance:.2f}, noise between seeds")
+    return Verdict("differs", f"{difference:+.2f} beyond {tolerance:.2f}, noise between seeds")
+
+
+def of_complexity(measured: float | None, reported: float | None, *, digits: int) -> Verdict:
+    """Verdict on a parameter or MAC count, printed in the paper with ``digits`` decimals."""
+    if reported is None:
+        return Verdict("not reported", "the paper prints no number here")
+    if measured is None:
+        return Verdict("not measured", "no count has been made")
+    difference = measured - reported
+    if round(measured, digits) == round(reported, digits):
+        return Verdict("reproduced", "equal to the printed digit")
+    share = abs(difference) / abs(reported)
+    if share <= 0.02:
+        return Verdict("reproduced", f"{share:.1%} off the printed number")
+    return Verdict("different", f"{difference:+.1f}, {share:.0%} off the printed number")
