@@ -1,0 +1,53 @@
+"""Names of the released code's classifier parameters and ours, for checkpoints and parity.
+
+The names are those of github.com/xwmaxwma/SSA-Seg at e67fc2f, as recorded in the reference values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+#: released parameter → the SSA classifier's parameter
+RELEASED_TO_SSA: dict[str, str] = {
+    "conv_seg.weight": "conv_seg.weight",
+    "conv_seg.bias": "conv_seg.bias",
+    "get_feat_pos.weight": "position_encoding.conv.weight",
+    "get_feat_pos.bias": "position_encoding.conv.bias",
+    "center_pos.weight": "position_basis",
+    "center_proj.weight": "output_projection.weight",
+    "gt_center_proj.weight": "teacher.output_projection.weight",
+    **{
+        f"{prefix}{theirs}_proj.{layer}": f"{path}{ours}_adapter.{name}"
+        for prefix, path in (("", ""), ("gt_", "teacher."))
+        for theirs, ours in (("center_content", "semantic"), ("center_pos", "spatial"))
+        for layer, name in (
+            ("0.weight", "hidden.weight"),
+            ("2.weight", "output.weight"),
+            ("2.bias", "output.bias"),
+        )
+    },
+}
+
+#: released entries without a counterpart: the class weights of a loss that is never used
+RELEASED_UNUSED: tuple[str, ...] = ("ssa_loss.criterion.empty_weight",)
+
+
+def convert_released(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split a released decode head's entries into ours and the rest.
+
+    Args:
+        state: entries of one decode head, its own prefix (``decode_head.``) removed.
+
+    Returns:
+        The classifier's entries under our names, and all other entries as they are; entries of
+        :data:`RELEASED_UNUSED` are in neither.
+    """
+    ours = {RELEASED_TO_SSA[key]: value for key, value in state.items() if key in RELEASED_TO_SSA}
+    rest = {
+        key: value
+        for key, value in state.items()
+        if key not in RELEASED_TO_SSA and key not in RELEASED_UNUSED
+    }
+    return ours, rest
