@@ -7,15 +7,23 @@ from ssa.classifiers.base import (
     PixelClassifier,
     build_classifier,
 )
+from ssa.classifiers.cac import CacClassifier
+from ssa.classifiers.dnc import DncClassifier
+from ssa.classifiers.gmmseg import GmmSegClassifier
+from ssa.classifiers.protoseg import ProtoSegClassifier
 from ssa.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from ssa.classifiers.ssa import SSAClassifier
 from ssa.classifiers.ssa_config import SSAConfig
 
 __all__ = [
     "CLASSIFIERS",
+    "CacClassifier",
     "ClassifierConfig",
+    "DncClassifier",
+    "GmmSegClassifier",
     "Inspection",
     "PixelClassifier",
+    "ProtoSegClassifier",
     "SSAClassifier",
     "SSAConfig",
     "SoftmaxClassifier",

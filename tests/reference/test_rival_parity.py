@@ -1,0 +1,91 @@
+"""The rival classifiers against recorded steps of their authors' code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssa.errors import SsaError, UnknownNameError
+from ssa.rival_parity import TOLERANCES, RivalFileError, rival_parity
+
+GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "rivals"
+FILES = sorted(GOLDEN.glob("*/*.npz"))
+
+needs_golden = pytest.mark.skipif(not FILES, reason=f"no recorded steps under {GOLDEN}")
+
+
+@needs_golden
+def test_there_is_a_file_for_every_rival():
+    assert {file.parent.name for file in FILES} == {"cac", "gmmseg", "protoseg", "dnc"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_step_equals_the_released_code(file):
+    report = rival_parity(file.parent.name, file)
+    assert report["ok"], report
+    assert report["not_compared"] == []
+    assert report["compared"] > 20
+    for kind, tolerance in TOLERANCES.items():
+        assert report[f"max_{kind}_error"] <= tolerance
+
+
+def altered(tmp_path, file, key, change):
+    arrays = dict(np.load(file))
+    arrays[key] = change(arrays[key].copy())
+    path = tmp_path / "altered.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@needs_golden
+@pytest.mark.parametrize(
+    ("name", "file", "key", "kind"),
+    [
+        ("gmmseg", "gmmseg_plain_seed11", "after/means", "buffer"),
+        ("protoseg", "protoseg_plain_seed11", "after/prototypes", "buffer"),
+        ("dnc", "dnc_plain_seed11", "after/prototypes", "buffer"),
+        ("cac", "cac_plain_seed11", "grad/feat", "gradient"),
+    ],
+)
+def test_a_difference_of_two_tolerances_is_noticed(tmp_path, name, file, key, kind):
+    def shift(values):
+        values.flat[0] += 2 * TOLERANCES[kind]
+        return values
+
+    report = rival_parity(name, altered(tmp_path, GOLDEN / name / f"{file}.npz", key, shift))
+    assert not report["ok"]
+    assert report[f"max_{kind}_error"] > TOLERANCES[kind]
+
+
+@needs_golden
+def test_one_wrong_target_is_noticed(tmp_path):
+    def other(values):
+        values[3] += 1
+        return values
+
+    source = GOLDEN / "protoseg" / "protoseg_plain_seed11.npz"
+    report = rival_parity("protoseg", altered(tmp_path, source, "out/contrast_target", other))
+    assert report["wrong_integers"] == ["out/contrast_target"]
+    assert not report["ok"]
+
+
+@needs_golden
+def test_an_array_that_nothing_compares_is_no_success(tmp_path):
+    source = GOLDEN / "cac" / "cac_plain_seed11.npz"
+    report = rival_parity("cac", altered(tmp_path, source, "out/logits", lambda a: a))
+    assert report["ok"]
+    arrays = dict(np.load(source)) | {"out/unknown": np.zeros(3)}
+    np.savez(tmp_path / "more.npz", **arrays)
+    report = rival_parity("cac", tmp_path / "more.npz")
+    assert report["not_compared"] == ["out/unknown"]
+    assert not report["ok"]
+
+
+def test_mistakes_of_a_user_are_sentences(tmp_path):
+    with pytest.raises(UnknownNameError, match="Did you mean 'gmmseg'"):
+        rival_parity("gmmsek", tmp_path)
+    with pytest.raises(RivalFileError, match="no file"):
+        rival_parity("cac", tmp_path / "absent.npz")
+    np.savez(tmp_path / "other.npz", something=np.zeros(1))
+    with pytest.raises(SsaError, match="no recorded step of 'cac'"):
+        rival_parity("cac", tmp_path / "other.npz")
