@@ -1,0 +1,78 @@
+"""The digest of a data set's content: what enters a run's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssa.datasets.base import DataError, DataSet
+
+
+def content_digest(
+    dataset: DataSet, root: Path, splits: Sequence[str], cache_dir: Path | None = None
+) -> str:
+    """sha256 (hex) over the splits' names and, pair by pair, file names and bytes.
+
+    File hashes are kept in ``cache_dir`` with size and modification time, so that a later call
+    only looks the files up; the data root itself is never written to.
+
+    Raises:
+        DataError: if the folder is not this data set or a file cannot be read.
+    """
+    root = Path(root).resolve()
+    known = _FileHashes(cache_dir, root)
+    total = hashlib.sha256()
+    for split in splits:
+        total.update(f"split {split}\n".encode())
+        for pair in dataset.load_index(root, split):
+            for path in pair:
+                total.update(f"{path.name} {known.sha256(path)}\n".encode())
+    known.save()
+    return total.hexdigest()
+
+
+class _FileHashes:
+    """sha256 of files under one root, remembered while size and modification time stay."""
+
+    def __init__(self, cache_dir: Path | None, root: Path) -> None:
+        self.root, self.changed = root, False
+        name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+        self.file = Path(cache_dir) / f"digest-{name}.json" if cache_dir else None
+        self.entries: dict[str, list[int | str]] = {}
+        if self.file is not None:
+            try:
+                self.entries = json.loads(self.file.read_text())
+            except (OSError, ValueError):
+                self.entries = {}  # absent or damaged: hash anew
+
+    def sha256(self, path: Path) -> str:
+        try:
+            stat = path.stat()
+            key, stamp = str(path.relative_to(self.root)), [stat.st_size, stat.st_mtime_ns]
+            entry = self.entries.get(key)
+            if entry is None or entry[:2] != stamp:
+                value = hashlib.sha256(path.read_bytes()).hexdigest()
+                self.entries[key], self.changed = [*stamp, value], True
+            return str(self.entries[key][2])
+        except OSError as error:
+            raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+
+    def save(self) -> None:
+        """Write the cache beside and rename; a cache that cannot be written is only slower."""
+        if self.file is None or not self.changed:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".digest-")
+        except OSError:
+            return
+        try:
+            with os.fdopen(handle, "w") as stream:
+                json.dump(self.entries, stream)
+            Path(name).replace(self.file)
+        except OSError:
+            Path(name).unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""Reading images and annotations from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ssa.datasets.base import DataError, Pair
+
+Pixels = NDArray[np.uint8]
+
+_ORIENTED = cv2.IMREAD_COLOR
+_AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def read_image(path: Path, turn: bool = True) -> Pixels:
+    """Decode a colour, grey or CMYK image to BGR (H, W, 3) uint8, mmsegmentation's order.
+
+    Args:
+        turn: apply the EXIF orientation, as mmsegmentation does.
+
+    Raises:
+        DataError: if the file cannot be read or decoded.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"Cannot read the image {path}: {error.strerror}.") from error
+    image = cv2.imdecode(data, _ORIENTED if turn else _AS_STORED) if data.size else None
+    if image is None:
+        raise DataError(f"Cannot decode the image {path}; replace it by a whole copy.")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_label(path: Path) -> Pixels:
+    """Decode an annotation to its raw values (H, W) uint8; of an indexed PNG the indices.
+
+    Raises:
+        DataError: if it cannot be read, or is not a single channel of 8 bits.
+    """
+    try:
+        with Image.open(path) as file:
+            if file.mode not in ("L", "P"):
+                raise DataError(
+                    f"{path} has the mode {file.mode}; an annotation is an 8-bit grey or indexed "
+                    "PNG of class ids, not a colour picture."
+                )
+            return np.array(file, dtype=np.uint8)
+    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError on broken PNG chunks
+        raise DataError(f"Cannot read the annotation {path}: {error}.") from error
+
+
+def read_pair(pair: Pair, table: Pixels) -> tuple[Pixels, Pixels]:
+    """Read an image (H, W, 3) BGR and its class ids (H, W), mapped through ``table`` (256,).
+
+    An annotation that was drawn on the stored pixels of a photograph with an EXIF orientation
+    does not fit the turned image; then the image is taken as stored.
+
+    Raises:
+        DataError: if one is unreadable or their sizes differ either way.
+    """
+    image, raw = read_image(pair.image), read_label(pair.label)
+    if image.shape[:2] != raw.shape:
+        stored = read_image(pair.image, turn=False)
+        if stored.shape[:2] != raw.shape:
+            raise DataError(
+                f"{pair.image} has {image.shape[0]}×{image.shape[1]} pixels, its annotation "
+                f"{pair.label} {raw.shape[0]}×{raw.shape[1]}."
+            )
+        image = stored
+    return image, np.asarray(cv2.LUT(raw, table), dtype=np.uint8)
