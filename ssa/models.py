@@ -1,7 +1,8 @@
 """From a declarative model file to a network: one pure function, one that builds.
 
 A model file states an mmsegmentation segmentor at the paper's size; everything else (a smaller
-size, another classifier, the number of classes) is an override of that tree.
+size, another classifier, the number of classes) is an override of that tree. The key ``wrapper`` of
+a decode head names the head that holds the classifier where it is not ``ClassifierHead``.
 """
 
 from __future__ import annotations
@@ -133,9 +134,10 @@ def build_segmentor(
 def _with_classifier(
     head: Mapping[str, Any], classifier: Mapping[str, Any], num_classes: int
 ) -> dict[str, Any]:
+    inner = dict(head) | {"num_classes": num_classes}
     return {
-        "type": "ClassifierHead",
-        "decode_head": dict(head) | {"num_classes": num_classes},
+        "type": inner.pop("wrapper", "ClassifierHead"),
+        "decode_head": inner,
         "classifier": copy.deepcopy(dict(classifier)),
     }
 

@@ -1,5 +1,8 @@
 """Backbones that mmsegmentation lacks; importing this registers them there."""
 
+from ssa.backbones.afformer import AFFormer
+from ssa.backbones.efficientformer_v2 import EfficientFormerV2
 from ssa.backbones.seaformer import SeaFormer
+from ssa.backbones.vit_adapter import ViTAdapter
 
-__all__ = ["SeaFormer"]
+__all__ = ["AFFormer", "EfficientFormerV2", "SeaFormer", "ViTAdapter"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_norm_layer
 from mmcv.cnn.bricks import DropPath
-from torch import nn
+from torch import Tensor, nn
 
 #: configuration dictionaries in mmengine's sense
 Config = dict[str, Any]
@@ -46,6 +47,14 @@ def depthwise(channels: int, kernel_size: int | tuple[int, int], stride: int = 1
 def build_norm(norm_cfg: Config, channels: int) -> nn.Module:
     """The normalisation layer of ``norm_cfg``, without mmcv's generated name."""
     return build_norm_layer(norm_cfg, channels)[1]
+
+
+class ResizeTo(nn.Module):
+    """Bilinear resizing to a given size; a module so that it is counted among the operations."""
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, C, H, W) to (B, C, *size)."""
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def drop_path(probability: float) -> nn.Module:
