@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 
-import cv2
 import numpy as np
 import pytest
 import torch
