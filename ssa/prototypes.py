@@ -119,4 +119,5 @@ def prototype_logits(features: Tensor, prototypes: Tensor, factor: Tensor | None
     """
     if factor is None:
         return prototypes @ features
-    return (F.normalize(prototypes.float(), dim=-1, eps=EPS) @ features) * factor
+    unit = F.normalize(prototypes.float(), dim=-1, eps=EPS)
+    return (unit.to(features.dtype) @ features) * factor
