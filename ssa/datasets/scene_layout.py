@@ -183,7 +183,7 @@ def _car(canvas: Canvas, ground: int, kinds: set[str]) -> None:
 
 def _pole(canvas: Canvas, ground: int, kinds: set[str]) -> None:
     for _ in range(canvas.draws.integer(1, 3)):
-        x, thick = canvas.draws.integer(3, canvas.width - 4), canvas.size(1.6, 4)
+        x, thick = canvas.draws.integer(3, canvas.width - 4), canvas.size(2, 5.4)
         top = int(ground * canvas.draws.between(0, 0.5))
         canvas.box("pole", x, top, x + thick, ground + canvas.size(1, 8))
 
@@ -191,14 +191,14 @@ def _pole(canvas: Canvas, ground: int, kinds: set[str]) -> None:
 def _lamp(canvas: Canvas, ground: int, kinds: set[str]) -> None:
     # Round and high up; a sign is angular and hangs at half height.
     for _ in range(canvas.draws.integer(1, 3)):
-        x, r = canvas.draws.integer(6, canvas.width - 7), canvas.size(3, 6.5)
+        x, r = canvas.draws.integer(6, canvas.width - 7), canvas.size(4.5, 8.5)
         canvas.disc("lamp", x, int(ground * canvas.draws.between(0.08, 0.4)), r, r)
 
 
 def _sign(canvas: Canvas, ground: int, kinds: set[str]) -> None:
     draws = canvas.draws
     for _ in range(draws.integer(1, 3)):
-        x, r = draws.integer(6, canvas.width - 7), canvas.size(3, 6)
+        x, r = draws.integer(6, canvas.width - 7), canvas.size(4, 7.5)
         y = int(ground * draws.between(0.3, 0.75))
         if draws.chance(0.5):
             canvas.diamond("sign", x, y, r + 1)
@@ -209,9 +209,9 @@ def _sign(canvas: Canvas, ground: int, kinds: set[str]) -> None:
 def _person(canvas: Canvas, ground: int, kinds: set[str]) -> None:
     draws = canvas.draws
     for _ in range(draws.integer(1, 4)):
-        high = canvas.size(9, 22)
+        high = canvas.size(14, 30)
         x, feet = draws.integer(2, canvas.width - 3), ground + canvas.size(1, 14)
-        head, half = max(high // 7, 1), max(high // 6, 1)
+        head, half = max(high // 7, 1), max(high // 5, 1)
         canvas.disc("person", x, feet - high + head, head, head)
         canvas.box("person", x - half, feet - high + 2 * head, x + half, feet)
 

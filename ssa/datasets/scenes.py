@@ -17,7 +17,7 @@ from ssa.datasets.png import encode_png
 from ssa.datasets.scene_appearance import draw_looks, paint
 from ssa.datasets.scene_layout import CLASSES, draw_layout
 
-GENERATOR = 1  # raise when the same parameters make other pixels
+GENERATOR = 2  # raise when the same parameters make other pixels
 META = "scenes.json"
 _STALE_S = 3600.0  # a temporary folder this old was left by a killed process
 
