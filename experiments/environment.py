@@ -20,6 +20,11 @@ PACKAGES = ("numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "op
 
 #: packages of ours in which each module is one alternative of many; a run depends on those it uses
 ALTERNATIVES = ("ssa.classifiers.", "ssa.backbones.", "ssa.heads.", "ssa.datasets.", "ssa.mask_")
+#: modules of ours that carry a run but cannot change a number in it
+INERT = frozenset(
+    {"ssa.errors", "ssa.registry"}
+    | {f"experiments.{n}" for n in ("environment", "errors", "files", "records", "schema", "store")}
+)
 
 
 def git_commit(folder: Path = PROJECT) -> tuple[str | None, bool | None]:
@@ -52,7 +57,7 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
     for name, module in sorted(sys.modules.items()):
         if name.split(".")[0] not in ("ssa", "experiments") or not _has_source(module):
             continue
-        if name.startswith(ALTERNATIVES) and name not in used:
+        if name in INERT or (name.startswith(ALTERNATIVES) and name not in used):
             continue
         digests[name] = _source_digest(str(module.__file__))
     return digests

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from ssa.errors import SsaError, UnknownNameError
 
-__all__ = ["CorruptRecordError", "RegistryError", "SsaError", "StoreError", "UnknownNameError"]
+__all__ = [
+    "CorruptRecordError",
+    "NotYetError",
+    "RegistryError",
+    "SsaError",
+    "StoreError",
+    "UnknownNameError",
+]
 
 
 class RegistryError(SsaError):
@@ -13,6 +20,10 @@ class RegistryError(SsaError):
 
 class StoreError(SsaError):
     """Results that cannot be written (disk full, no permission)."""
+
+
+class NotYetError(SsaError):
+    """An item of the paper that the registry does not have yet."""
 
 
 class CorruptRecordError(SsaError):

@@ -45,12 +45,17 @@ class StatelessTrainLoop(IterBasedTrainLoop):
         runner = self.runner
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
-        self.dataloader.batch_sampler.start_iteration = self._iter
+        # mmengine counts forward passes, we count optimiser steps; tell it where we stand
+        runner.optim_wrapper.initialize_count_status(
+            runner.model, self._iter * self.accumulation, self._max_iters * self.accumulation
+        )
+        sampler = self.dataloader.sampler
+        sampler.skip(self._iter * sampler.per_process)
         batches = iter(self.dataloader) if self._iter < self._max_iters else iter(())
         runner.model.train()
         while self._iter < self._max_iters:
             began = time.perf_counter()
-            self.run_iter(batches)  # type: ignore[arg-type]
+            self.run_iter(batches)
             self.train_s += time.perf_counter() - began
             if self._iter % self.val_interval == 0 or self._iter == self._max_iters:
                 runner.val_loop.run()
@@ -71,9 +76,7 @@ class StatelessTrainLoop(IterBasedTrainLoop):
             for name, value in losses.items():
                 share = value.detach() / self.accumulation
                 outputs[name] = outputs[name] + share if name in outputs else share
-        runner.call_hook(
-            "after_train_iter", batch_idx=self._iter, data_batch=None, outputs=outputs
-        )
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=None, outputs=outputs)
         self._iter += 1
 
 

@@ -183,6 +183,14 @@ class DataChoice(Declared):
 
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)
+    working_size: tuple[int, int] | None = None  # (long, short): reduce every image once to fit
+
+
+class Loading(Declared):
+    """How images are loaded; changes speed, never a pixel."""
+
+    workers: int = 0  # processes
+    cache_images: bool = False  # keep decoded images in memory: small data sets
 
 
 class Profile(Declared):
@@ -195,6 +203,7 @@ class Profile(Declared):
     model_size: str  # a key of ModelCard.sizes, or "paper"
     seeds: int = 3
     compares_with_paper: bool = False  # only the paper's own protocol is ever compared
+    loading: Loading = Loading()
     training: Training
     evaluation: Evaluation
 
@@ -209,6 +218,7 @@ class RunSpec(Declared):
     dataset: str
     dataset_digest: str
     dataset_settings: dict[str, Any]
+    working_size: tuple[int, int] | None
     num_classes: int
     weights_sha256: str | None
     training: Training
@@ -222,7 +232,7 @@ class RunSpec(Declared):
 
     @property
     def run_id(self) -> str:
-        """``<model>-<classifier>-<profile>-s<seed>-<12 hex digits of the spec's sha256>``."""
+        """``<model>-<classifier>-<data>-<profile>-s<seed>-<12 digits of the spec's sha256>``."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
         name = self.classifier["name"]
         return f"{self.model}-{name}-{self.dataset}-{self.profile}-s{self.seed}-{digest}"

@@ -104,9 +104,7 @@ def bootstrap_gain(
     )
 
 
-def _resampled_miou(
-    runs: Sequence[ImageAreas], counts: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _resampled_miou(runs: Sequence[ImageAreas], counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """(R, S) mIoU in percent of each run under each drawing of images; ``counts`` is (R, N)."""
     return np.stack(
         [_mean_iou(counts @ run.intersection, counts @ run.union) for run in runs], axis=1

@@ -131,9 +131,7 @@ class Store:
         try:
             digest = hashlib.sha256(folder.per_image.read_bytes()).hexdigest()
         except FileNotFoundError:
-            raise CorruptRecordError(
-                f"{folder.per_image} is missing beside its record."
-            ) from None
+            raise CorruptRecordError(f"{folder.per_image} is missing beside its record.") from None
         if digest != record.per_image_sha256:
             raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
         return record

@@ -66,9 +66,7 @@ def against_paper(
     return Verdict(word, f"{difference:+.2f} beyond {max(PAPER_TOLERANCE_MIOU, noise):.2f}")
 
 
-def against_reference(
-    measured: float | None, reference: float | None, *, noise: float
-) -> Verdict:
+def against_reference(measured: float | None, reference: float | None, *, noise: float) -> Verdict:
     """Verdict on an mIoU against the project's own shipped run of the same profile.
 
     Args:

@@ -1,0 +1,174 @@
+"""From runs to a table: medians, spreads, gains, verdicts, each with where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.errors import CorruptRecordError
+from experiments.plan import DONE, Plan, PlannedRun
+from experiments.records import Record
+from experiments.resolve import Blocked, Resolver
+from experiments.schema import Row, Table
+from experiments.statistics import (
+    Gain,
+    Summary,
+    bootstrap_gain,
+    noise_of_difference,
+    pooled_seed_deviation,
+    summarise,
+)
+from experiments.store import Store
+from experiments.verdict import Verdict, against_paper, against_reference
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row with all that is known of it."""
+
+    row: Row
+    model: str
+    dataset: str  # that was trained on
+    paper_dataset: str
+    records: tuple[Record, ...]  # in the order of their seeds
+    stale: tuple[str, ...]  # modules of ours that changed since a record was made
+    absent: tuple[str, ...]  # why seeds have no record, one sentence each
+    blocked: bool
+    miou: Summary | None
+    gain: Gain | None
+    reference: Summary | None
+    versus_paper: Verdict
+    versus_reference: Verdict
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """A table with its numbers; nothing in it is formatted."""
+
+    table: Table
+    profile: str
+    profile_title: str
+    seeds: tuple[int, ...]
+    rows: tuple[RowResult, ...]
+    seed_deviation: float | None  # pooled over the rows, percent points of mIoU
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a record for every seed."""
+        return all(len(row.records) == len(self.seeds) for row in self.rows)
+
+
+def assemble(
+    table: Table, plan: Plan, resolver: Resolver, store: Store, reference: Store | None
+) -> TableResult:
+    """Put one table together from what is stored now.
+
+    Args:
+        table: which one.
+        plan: made after the last run ended.
+        resolver: the profile of the plan.
+        store: the runs' areas are read from it.
+        reference: the project's shipped runs; None: there are none to compare with.
+    """
+    cells = [cell for cell in plan.cells if cell.table == table.name]
+    seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
+    runs: dict[str, dict[int, PlannedRun]] = {row.id: {} for row in table.rows}
+    absent: dict[str, list[str]] = {row.id: [] for row in table.rows}
+    blocked: set[str] = set()
+    for cell in cells:
+        if cell.run is not None and cell.run.state in DONE:
+            runs[cell.row][cell.seed] = cell.run
+        elif cell.run is not None:
+            absent[cell.row].append(f"seed {cell.seed}: {cell.run.reason}")
+        else:
+            blocked.add(cell.row)
+            absent[cell.row] = [cell.blocked or ""]
+    shipped = _reference_scores(table, resolver, reference)
+    deviation = pooled_seed_deviation([_mious(done) for done in runs.values()])
+    pooled = pooled_seed_deviation(
+        [*(_mious(done) for done in runs.values()), *(values for values in shipped.values())]
+    )
+    rows = []
+    for row in table.rows:
+        done = runs[row.id]
+        values = _mious(done)
+        miou = summarise(values) if values else None
+        shipped_values = shipped.get(row.id, [])
+        there = summarise(shipped_values) if shipped_values else None
+        baseline = table.baseline_of(row)
+        measured = miou.median if miou else None
+        sure = noise_of_difference(pooled, len(values) or 1, len(shipped_values) or 1)
+        rows.append(
+            RowResult(
+                row=row,
+                model=resolver.model_of(table, row).title,
+                dataset=resolver.data_of(table, row).name,
+                paper_dataset=str(row.dataset or table.dataset),
+                records=tuple(run.record for run in done.values() if run.record),
+                stale=tuple(sorted({run.reason for run in done.values() if run.state == "stale"})),
+                absent=tuple(absent[row.id]),
+                blocked=row.id in blocked,
+                miou=miou,
+                gain=None if baseline.id == row.id else _gain(done, runs[baseline.id], store),
+                reference=there,
+                versus_paper=_blocked(absent[row.id])
+                if row.id in blocked
+                else against_paper(
+                    measured,
+                    row.reported.miou,
+                    profile=resolver.profile.name,
+                    comparable=resolver.profile.compares_with_paper,
+                    noise=noise_of_difference(deviation, len(values) or 1, 1),
+                ),
+                versus_reference=against_reference(
+                    measured, there.median if there else None, noise=sure
+                ),
+            )
+        )
+    return TableResult(
+        table=table,
+        profile=resolver.profile.name,
+        profile_title=resolver.profile.title,
+        seeds=seeds,
+        rows=tuple(rows),
+        seed_deviation=deviation,
+    )
+
+
+def _blocked(reasons: Sequence[str]) -> Verdict:
+    return Verdict("blocked", reasons[0])
+
+
+def _mious(done: dict[int, PlannedRun]) -> list[float]:
+    return [run.record.scores.miou for run in done.values() if run.record]
+
+
+def _gain(row: dict[int, PlannedRun], baseline: dict[int, PlannedRun], store: Store) -> Gain | None:
+    seeds = [seed for seed in row if seed in baseline]
+    if not seeds:
+        return None
+    return bootstrap_gain(
+        [store.read_areas(row[seed].spec.run_id) for seed in seeds],
+        [store.read_areas(baseline[seed].spec.run_id) for seed in seeds],
+    )
+
+
+def _reference_scores(
+    table: Table, resolver: Resolver, reference: Store | None
+) -> dict[str, list[float]]:
+    """mIoU of the project's own shipped runs of each row, all seeds of the profile."""
+    if reference is None:
+        return {}
+    found: dict[str, list[float]] = {}
+    for row in table.rows:
+        for seed in range(resolver.profile.seeds):
+            spec = resolver.resolve(table, row, seed)
+            if isinstance(spec, Blocked):
+                continue
+            try:
+                record = reference.read(spec.run_id)
+            except CorruptRecordError:
+                continue
+            if record is not None:
+                found.setdefault(row.id, []).append(record.scores.miou)
+    return found

@@ -1,0 +1,172 @@
+"""One call of the command line: what was asked for, and how it is carried out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments import console as show
+from experiments.assemble import TableResult, assemble
+from experiments.data import locate
+from experiments.environment import cpu_count
+from experiments.errors import NotYetError, UnknownNameError
+from experiments.export import export
+from experiments.launch import LocalOptions, Outcome, launch
+from experiments.plan import Plan, make_plan
+from experiments.registry import ExperimentRegistry, paper_items
+from experiments.resolve import Resolver
+from experiments.schema import DataChoice, Profile, RunSpec, Table
+from experiments.store import Store
+from experiments.workspace import Workspace
+
+COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that every verb shares."""
+
+    registry: ExperimentRegistry
+    profile: Profile
+    seeds: tuple[int, ...]
+    workspace: Workspace
+    jobs: int
+    device: str
+
+    @property
+    def resolver(self) -> Resolver:
+        """Rows to runs, under this call's profile."""
+        return Resolver(self.registry, self.profile, self.workspace)
+
+    @property
+    def store(self) -> Store:
+        """The user's results."""
+        return Store(self.workspace.results)
+
+    @property
+    def reference(self) -> Store | None:
+        """The shipped results, unless they are what is being made."""
+        if self.workspace.results.resolve() == self.workspace.reference.resolve():
+            return None
+        return Store(self.workspace.reference)
+
+    def tables(self, item: str) -> list[Table]:
+        """The tables that ``item`` names.
+
+        Raises:
+            NotYetError: an item of the paper that is not in the registry.
+            UnknownNameError: anything else that is not in the registry.
+        """
+        if item == "all":
+            return list(self.registry.tables.values())
+        if item in self.registry.tables:
+            return [self.registry.tables[item]]
+        known = ", ".join(self.registry.tables)
+        if item in paper_items():
+            kind = "figure" if item.startswith("figure") else "table"
+            raise NotYetError(
+                f"{item} is a {kind} of the paper, but it is not in the registry yet. "
+                f"There are: {known}, all."
+            )
+        raise UnknownNameError("item", item, [*self.registry.tables, *paper_items(), "all"])
+
+    def plan(self, tables: list[Table]) -> Plan:
+        """What there is and what is to be done."""
+        past = [self.reference] if self.reference else []
+        return make_plan(tables, self.resolver, self.seeds, self.store, past)
+
+    def run(self, item: str, console: Console, *, dry: bool = False) -> int:
+        """Plan, train what is missing, assemble, print and export; returns the exit code."""
+        tables = self.tables(item)
+        plan = self.plan(tables)
+        if dry:
+            show.show_plan(console, plan, self.jobs)
+            return COMPLETE
+        outcomes = self._train(plan) if plan.to_do else []
+        if outcomes:
+            plan = self.plan(tables)
+        results = [self._table(table, plan, console) for table in tables]
+        if any(outcome.end == "failed" for outcome in outcomes):
+            return FAILED
+        return COMPLETE if all(result.complete for result in results) else INCOMPLETE
+
+    def _train(self, plan: Plan) -> list[Outcome]:
+        console = show.make_console(stderr=True)
+        console.print(show.plan_sentence(plan, self.jobs))
+        for run in plan.to_do:
+            if run.state == "damaged":
+                console.print(f"{run.reason} It is set aside and the run is made again.")
+        options = LocalOptions(
+            jobs=self.jobs,
+            device=self.device,
+            num_devices=_num_devices(self.device),
+            loading=self.profile.loading,
+        )
+        expected = {run.spec.run_id: run.expected_s for run in plan.to_do}
+        with show.ProgressWatcher(console, len(plan.to_do), self.jobs, expected) as watcher:
+            return launch(plan.to_do, self.store, self._data_of, options, watcher)
+
+    def _data_of(self, spec: RunSpec) -> Path:
+        given = dict(spec.dataset_settings) if spec.dataset == "scenes" else {}
+        return locate(DataChoice(name=spec.dataset, settings=given), self.workspace).root
+
+    def _table(self, table: Table, plan: Plan, console: Console) -> TableResult:
+        result = assemble(table, plan, self.resolver, self.store, self.reference)
+        paths = export(result, self.workspace.results / "tables")
+        show.show_table(console, result)
+        suffixes = ",".join(path.suffix[1:] for path in paths)
+        console.print(f"Written: {paths[0].with_suffix('')}.{{{suffixes}}}", soft_wrap=True)
+        return result
+
+
+def parse_seeds(text: str | None, profile: Profile) -> tuple[int, ...]:
+    """``"3"`` → 0, 1, 2; ``"0,2,7"`` → those; None → the profile's number.
+
+    Raises:
+        ValueError: neither a number nor a list of numbers.
+    """
+    if text is None:
+        return tuple(range(profile.seeds))
+    if re.fullmatch(r"\d+", text) and int(text) > 0:
+        return tuple(range(int(text)))
+    if re.fullmatch(r"\d+(,\d+)+,?|\d+,", text):
+        return tuple(dict.fromkeys(int(part) for part in text.split(",") if part))
+    raise ValueError(
+        f"--seeds takes a number of seeds (3) or a list of them (0,2,7), not '{text}'."
+    )
+
+
+def choose_device(name: str) -> str:
+    """``auto`` → cuda where there is a device, else cpu.
+
+    Raises:
+        ValueError: cuda is asked for where there is none.
+    """
+    if name == "cpu":
+        return name
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError(
+            "--device cuda was given, but torch sees no CUDA device; try --device cpu."
+        )
+    return "cuda" if there else "cpu"
+
+
+def choose_jobs(jobs: int | None, device: str) -> int:
+    """As given; else one run a GPU, or one a processor (at most eight) on a CPU."""
+    if jobs is not None:
+        return jobs
+    return _num_devices(device) if device == "cuda" else min(cpu_count(), 8)
+
+
+def _num_devices(device: str) -> int:
+    if device != "cuda":
+        return 1
+    import torch
+
+    return torch.cuda.device_count()

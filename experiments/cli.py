@@ -1,0 +1,218 @@
+"""The command line behind run_all.sh: ``python -m experiments VERB|ITEM [options]``."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.errors import NotYetError, SsaError, UnknownNameError
+from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
+
+USAGE, INCOMPLETE = 2, 3
+DEFAULT_PROFILE = "quick"
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=(
+        "Regenerate the tables and figures of SSA-Seg (NeurIPS 2024). "
+        "Name an item (table8, all) or one of the verbs below."
+    ),
+)
+
+#: click's error class for a wrong command line; typer carries a click of its own
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class Device(str, Enum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+ProfileOption = Annotated[str, typer.Option(help="Size of everything: smoke, quick, camvid.")]
+SeedsOption = Annotated[
+    str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
+]
+JobsOption = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+DataRootOption = Annotated[
+    Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
+]
+ResultsOption = Annotated[Path, typer.Option(help="Folder that results are written to.")]
+RegistryOption = Annotated[
+    list[Path] | None,
+    typer.Option("--registry", help="Your own folder of tables/, models/, profiles/."),
+]
+
+
+def _call(
+    profile: str,
+    seeds: str | None = None,
+    jobs: int | None = None,
+    device: Device = Device.cpu,
+    data_root: Path = DEFAULT_DATA_ROOT,
+    results: Path = DEFAULT_RESULTS,
+    registry: list[Path] | None = None,
+) -> Any:
+    from experiments.call import Call, choose_device, choose_jobs, parse_seeds
+    from experiments.registry import load_registry
+
+    loaded = load_registry(registry or [])
+    chosen = loaded.profile(profile)
+    try:
+        where = choose_device(device.value)
+        wanted = parse_seeds(seeds, chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
+    return Call(loaded, chosen, wanted, workspace, choose_jobs(jobs, where), where)
+
+
+@app.command(hidden=True)
+def run(
+    item: str,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    jobs: JobsOption = None,
+    device: DeviceOption = Device.auto,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+) -> None:
+    """Train what ITEM needs and is missing, print and export it.
+
+    Exit code: 0 complete, 3 incomplete (blocked cells), 1 a run failed, 2 a wrong command.
+    """
+    from experiments.console import make_console
+
+    call = _call(profile, seeds, jobs, device, data_root, results, registry)
+    raise typer.Exit(call.run(item, make_console(), dry=dry_run))
+
+
+@app.command()
+def plan(
+    item: str,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    jobs: JobsOption = None,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+) -> None:
+    """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
+    from experiments.console import make_console
+
+    call = _call(profile, seeds, jobs, Device.cpu, data_root, results, registry)
+    raise typer.Exit(call.run(item, make_console(), dry=True))
+
+
+@app.command("list")
+def list_(registry: RegistryOption = None) -> None:
+    """Show every table and figure of the paper, the studies, models and profiles."""
+    from rich.markup import escape
+
+    from experiments.console import make_console
+    from experiments.registry import load_registry, paper_items
+
+    loaded, console = load_registry(registry or []), make_console()
+    console.print("Items:")
+    for name in (*paper_items(), *(n for n in loaded.tables if n not in paper_items())):
+        table = loaded.tables.get(name)
+        text = f"{table.title} ({len(table.rows)} rows)" if table else "not in the registry yet"
+        console.print(f"  {name:<16}{escape(text)}")
+    console.print("Profiles:")
+    for chosen in loaded.profiles.values():
+        console.print(f"  {chosen.name:<16}{escape(chosen.title)}")
+    console.print("Models:")
+    for card in loaded.models.values():
+        console.print(f"  {card.name:<16}{escape(card.title)}, {escape(card.backbone)}")
+
+
+@app.command()
+def doctor(
+    data_root: DataRootOption = DEFAULT_DATA_ROOT, results: ResultsOption = DEFAULT_RESULTS
+) -> None:
+    """Check this installation: versions, devices, disk, data; says how to mend what is wrong."""
+    from experiments.console import make_console
+    from experiments.doctor import examine, show_findings
+
+    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
+    findings = examine(workspace)
+    raise typer.Exit(show_findings(make_console(), findings))
+
+
+parity = typer.Typer(no_args_is_help=True, help="Compare with stored reference values.")
+app.add_typer(parity, name="parity")
+
+
+@parity.command("classifier")
+def parity_classifier(files: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
+    """Compare the SSA classifier with FILES of golden/ssa; one line of JSON a file.
+
+    Exit code 1 if any is not equal within the tolerances.
+    """
+    import json
+
+    from ssa.parity import classifier_parity
+
+    ok = True
+    for path in files:
+        report = classifier_parity(path)
+        ok &= bool(report["ok"])
+        typer.echo(json.dumps(report))
+    raise typer.Exit(0 if ok else 1)
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """``table8 …`` → ``run table8 …``; verbs and options stay.
+
+    Raises:
+        UnknownNameError: neither a verb nor an item.
+    """
+    from experiments.registry import load_registry, paper_items
+
+    verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    verbs += [str(group.name) for group in app.registered_groups]
+    if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
+        return arguments
+    extra = [Path(b) for a, b in itertools.pairwise(arguments) if a == "--registry"]
+    items = [*load_registry(extra).tables, *paper_items(), "all"]
+    if arguments[0] not in items:
+        names = [verb for verb in verbs if verb != "run"]
+        raise UnknownNameError("item or verb", arguments[0], dict.fromkeys([*items, *names]))
+    return ["run", *arguments]
+
+
+def main() -> None:
+    """Run the command line; a user's error is one sentence on standard error."""
+    try:
+        code = app(expand(sys.argv[1:]), standalone_mode=False)
+    except UnknownNameError as error:
+        code = _say(str(error), USAGE)
+    except NotYetError as error:
+        code = _say(str(error), INCOMPLETE)
+    except SsaError as error:
+        code = _say(str(error), 1)
+    except UsageError as error:
+        text = error.format_message()  # type: ignore[attr-defined]
+        code = _say(text, USAGE) if text else 0  # no arguments: the help has been printed
+    except (typer.Abort, KeyboardInterrupt):
+        code = _say("Interrupted; the same command goes on where it stopped.", 130)
+    sys.exit(code or 0)
+
+
+def _say(sentence: str, code: int) -> int:
+    typer.echo(f"Error: {sentence}", err=True)
+    return code

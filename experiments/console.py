@@ -1,0 +1,178 @@
+"""What a person sees: tables, plans, progress. Quiet where nobody looks."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table as RichTable
+from typing_extensions import Self
+
+from experiments.assemble import TableResult
+from experiments.export import caption, display_columns, display_rows, footnotes
+from experiments.launch import Outcome
+from experiments.plan import Plan, PlannedRun
+from experiments.progress import read_progress
+from experiments.store import RunFolder
+
+WIDTH_WITHOUT_TERMINAL = 150
+TICK_S = 0.5
+MISSING_RUN = "–"
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that does not fold tables where there is no terminal to fold them for."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(stderr=stderr, width=width, highlight=False)
+
+
+def show_table(console: Console, result: TableResult) -> None:
+    """Print a table with its caption and notes."""
+    table = RichTable(title=escape(result.table.source), caption=escape(caption(result)))
+    for index, name in enumerate(display_columns(result)):
+        table.add_column(escape(name), justify="right" if 1 <= index <= 4 else "left")
+    for row in display_rows(result):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for number, text, _ in footnotes(result):
+        console.print(escape(f"[{number}] {text}"))
+
+
+def show_plan(console: Console, plan: Plan, jobs: int) -> None:
+    """Print every cell of a plan with its state and the time that the rest will take."""
+    table = RichTable(title="Plan")
+    for name in ("Table", "Row", "Seed", "State", "Run", "Why"):
+        table.add_column(name, overflow="fold")
+    for cell in plan.cells:
+        if cell.run is None:
+            values = ["blocked", MISSING_RUN, cell.blocked or ""]
+        else:
+            values = [cell.run.state, cell.run.spec.run_id, cell.run.reason]
+        table.add_row(cell.table, cell.row, str(cell.seed), *map(escape, values))
+    console.print(table)
+    console.print(plan_sentence(plan, jobs))
+
+
+def plan_sentence(plan: Plan, jobs: int) -> str:
+    """How many runs there are to do and how long they will take."""
+    to_do, expected = len(plan.to_do), plan.expected_s(jobs)
+    text = f"{len(plan.runs)} runs, {len(plan.runs) - to_do} cached, {to_do} to do"
+    if plan.blocked:
+        text += f", {len(plan.blocked)} cells blocked"
+    if not to_do:
+        return text + "."
+    if expected is None:
+        return text + "; how long is not known yet: no such run has been recorded."
+    return text + f"; about {show_duration(expected)} with {jobs} at once."
+
+
+def show_duration(seconds: float) -> str:
+    """``45 s``, ``7 min``, ``3.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class ProgressWatcher:
+    """Shows the runs that are under way and an estimate of the rest.
+
+    On a terminal a live display; elsewhere one line at the start and one for each failure.
+
+    Args:
+        console: where to; standard error, so that results can be piped.
+        total: runs to do.
+        jobs: at once.
+        expected: seconds that each queued run will take, by past records; None: unknown.
+    """
+
+    def __init__(
+        self, console: Console, total: int, jobs: int, expected: dict[str, float | None]
+    ) -> None:
+        self.console, self.total, self.jobs = console, total, jobs
+        self._expected = dict(expected)
+        self._queued = set(expected)
+        self._seconds: list[float] = []
+        self._began = self._ticked = time.monotonic()
+        self._tasks: dict[str, TaskID] = {}
+        self._live = console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._all = self._progress.add_task("all runs", total=total, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, run: PlannedRun) -> None:
+        """Add a bar for the run."""
+        run_id = run.spec.run_id
+        self._queued.discard(run_id)
+        if run_id not in self._tasks:
+            self._tasks[run_id] = self._progress.add_task(
+                run_id, total=run.spec.training.iterations, note="starting"
+            )
+
+    def ended(self, outcome: Outcome) -> None:
+        """Remove its bar; say so if it failed."""
+        run_id = outcome.spec.run_id
+        if run_id in self._tasks:
+            self._progress.remove_task(self._tasks.pop(run_id))
+        self._queued.discard(run_id)
+        if outcome.end == "trained":
+            self._seconds.append(outcome.seconds)
+        self._progress.advance(self._all)
+        if outcome.end == "failed":
+            self.console.print(f"[red]failed[/red] {run_id}: {escape(outcome.sentence)}")
+
+    def tick(self, active: Sequence[RunFolder]) -> None:
+        """Move the bars and the estimate."""
+        now = time.monotonic()
+        if not self._live or now - self._ticked < TICK_S:
+            return
+        self._ticked = now
+        remaining = []
+        for folder in active:
+            run_id = folder.path.name
+            progress = read_progress(folder.progress)
+            if progress is None or run_id not in self._tasks:
+                remaining.append(self._run_s(run_id))
+                continue
+            left = (progress.iterations - progress.iteration) * progress.iteration_ms / 1000.0
+            remaining.append(left)
+            miou = "" if progress.miou is None else f"mIoU {progress.miou:.1f}, "
+            note = f"{miou}{progress.iteration_ms:.0f} ms a step"
+            self._progress.update(self._tasks[run_id], completed=progress.iteration, note=note)
+        left_s = (sum(remaining) + sum(map(self._run_s, self._queued))) / self.jobs
+        self._progress.update(
+            self._all, note=f"about {show_duration(left_s)} left" if left_s > 0 else ""
+        )
+
+    def _run_s(self, run_id: str) -> float:
+        """Seconds that a run will take as a whole, by this call's runs, else by past ones."""
+        if self._seconds:
+            return statistics.median(self._seconds)
+        known = [seconds for seconds in self._expected.values() if seconds is not None]
+        return self._expected.get(run_id) or (statistics.mean(known) if known else 0.0)

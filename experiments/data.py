@@ -1,0 +1,76 @@
+"""Where a data set's files are and what they contain, as far as a run's identity needs it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from experiments.schema import DataChoice
+from experiments.workspace import Workspace
+from ssa.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Located:
+    """A data set that is there and whole."""
+
+    name: str
+    root: Path
+    digest: str  # sha256 of its content
+    settings: dict[str, Any]  # with every default filled in
+    working_size: tuple[int, int] | None  # images are reduced once to fit it
+    num_classes: int
+    class_names: tuple[str, ...]
+
+
+def locate(choice: DataChoice, workspace: Workspace) -> Located:
+    """Find a data set, or make it where it is one that we make.
+
+    Raises:
+        SsaError: unknown name, not there, not whole; the sentence says how to get it.
+    """
+    located = _locate(choice.name, json.dumps(choice.settings, sort_keys=True), workspace)
+    return replace(located, working_size=choice.working_size)
+
+
+@lru_cache(maxsize=32)
+def _locate(name: str, settings: str, workspace: Workspace) -> Located:
+    from ssa.datasets import DATASETS
+
+    dataset = DATASETS[name]
+    given = json.loads(settings)
+    if name == "scenes":
+        root, digest, filled = _make_scenes(given, workspace)
+    else:
+        from ssa.datasets.digest import content_digest
+
+        if given:
+            raise ConfigurationError(
+                f"The data set {name} takes no settings, but {', '.join(given)} was given."
+            )
+        root = dataset.locate(workspace.data_root)
+        dataset.check(root)
+        digest = content_digest(dataset, root, dataset.splits, workspace.cache)
+        filled = {}
+    return Located(
+        name, root, digest, filled, None, dataset.num_classes, tuple(dataset.class_names)
+    )
+
+
+def _make_scenes(given: dict[str, Any], workspace: Workspace) -> tuple[Path, str, dict[str, Any]]:
+    from ssa.datasets.scenes import META, ScenesParameters, ensure
+
+    try:
+        parameters = TypeAdapter(ScenesParameters).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"Setting '{where}' of scenes: {first['msg']}.") from None
+    root = ensure(workspace.cache, parameters)
+    digest = json.loads((root / META).read_text())["content_sha256"]
+    return root, digest, asdict(parameters)

@@ -1,0 +1,279 @@
+"""A table as files: CSV with raw numbers, JSON with provenance, Markdown, booktabs LaTeX.
+
+Equal records give equal bytes: nothing here depends on the time or the machine of the export.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.assemble import RowResult, TableResult
+from experiments.files import write_atomically
+from experiments.records import Record
+from experiments.registry import NUMBER_OF_TABLES
+from experiments.statistics import Gain, Summary
+
+DEFAULT_PROFILE = "quick"
+MISSING = "–"
+
+
+def export(result: TableResult, folder: Path) -> list[Path]:
+    """Write ``folder/<name>.{csv,md,tex,json}`` and return the paths.
+
+    Raises:
+        StoreError: the disk is full or may not be written.
+    """
+    writers: dict[str, Callable[[TableResult], str]] = {
+        "csv": to_csv,
+        "md": to_markdown,
+        "tex": to_latex,
+        "json": to_json,
+    }
+    paths = []
+    for suffix, write in writers.items():
+        path = folder / f"{file_stem(result)}.{suffix}"
+        write_atomically(path, write(result))
+        paths.append(path)
+    return paths
+
+
+def file_stem(result: TableResult) -> str:
+    """``table08`` for the default profile, ``table08-camvid`` for another."""
+    match = re.fullmatch(r"table(\d+)", result.table.name)
+    number = int(match.group(1)) if match else 0
+    name = f"table{number:02d}" if 1 <= number <= NUMBER_OF_TABLES else result.table.name
+    return name if result.profile == DEFAULT_PROFILE else f"{name}-{result.profile}"
+
+
+def to_frame(result: TableResult) -> pd.DataFrame:
+    """One line a row, raw numbers, units in the column names; empty where there is nothing."""
+    return pd.DataFrame([_flat(result, row) for row in result.rows])
+
+
+def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
+    miou, gain, there, reported = row.miou, row.gain, row.reference, row.row.reported
+    return {
+        "table": result.table.name,
+        "row": row.row.id,
+        "label": row.row.label,
+        "model": row.model,
+        "paper_dataset": row.paper_dataset,
+        "dataset": row.dataset,
+        "profile": result.profile,
+        "seeds": len(row.records),
+        "miou_percent": miou.median if miou else None,
+        "miou_min_percent": miou.low if miou else None,
+        "miou_max_percent": miou.high if miou else None,
+        "gain_points": gain.value if gain else None,
+        "gain_low_points": gain.low if gain else None,
+        "gain_high_points": gain.high if gain else None,
+        "reported_miou_percent": reported.miou,
+        "reported_params_m": reported.params_m,
+        "reported_macs_g": reported.macs_g,
+        "reported_latency_ms": reported.latency_ms,
+        "reference_miou_percent": there.median if there else None,
+        "versus_paper": row.versus_paper.word,
+        "versus_paper_reason": row.versus_paper.reason,
+        "versus_reference": row.versus_reference.word,
+        "versus_reference_reason": row.versus_reference.reason,
+        "run_ids": " ".join(record.run_id for record in row.records),
+    }
+
+
+def to_csv(result: TableResult) -> str:
+    """CSV of :func:`to_frame`; floats as Python writes them, so nothing is rounded."""
+    return to_frame(result).to_csv(index=False, lineterminator="\n")
+
+
+def to_json(result: TableResult) -> str:
+    """Everything: numbers, verdicts with reasons, runs with seeds, commits and machines."""
+    document = {
+        "table": result.table.name,
+        "title": result.table.title,
+        "source": result.table.source,
+        "profile": result.profile,
+        "seeds": list(result.seeds),
+        "complete": result.complete,
+        "seed_deviation_points": result.seed_deviation,
+        "rows": [
+            {
+                **_flat(result, row),
+                "reading": row.row.reading,
+                "stale": list(row.stale),
+                "absent": list(row.absent),
+                "runs": [_provenance(record) for record in row.records],
+            }
+            for row in result.rows
+        ],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _provenance(record: Record) -> dict[str, Any]:
+    environment = record.environment
+    return {
+        "run_id": record.run_id,
+        "seed": record.spec.seed,
+        "miou_percent": record.scores.miou,
+        "aacc_percent": record.scores.aacc,
+        "macc_percent": record.scores.macc,
+        "result_digest": record.result_digest,
+        "git_commit": environment.git_commit,
+        "git_dirty": environment.git_dirty,
+        "code_digest": environment.code_digest,
+        "device": environment.device,
+        "torch": environment.torch,
+        "dataset_digest": record.spec.dataset_digest,
+        "total_s": record.timings.total_s,
+        "peak_memory_mb": record.peak_memory_mb,
+        "finished": record.finished,
+        "deviations": list(record.deviations),
+    }
+
+
+def display_columns(result: TableResult) -> list[str]:
+    """Headings of the printed table, one metric's reported beside its measured."""
+    seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
+    return [
+        "Method",
+        f"mIoU, median of {seeds} (min–max)",
+        "Gain [95 % interval]",
+        "Paper",
+        "Reference",
+        "Versus paper",
+        "Versus reference",
+    ]
+
+
+def display_rows(result: TableResult) -> list[list[str]]:
+    """The printed table's cells as text."""
+    notes = footnotes(result)
+    return [
+        [
+            row.row.label + "".join(f"[{number}]" for number, _, ids in notes if row.row.id in ids),
+            show_summary(row.miou),
+            show_gain(row.gain),
+            show_number(row.row.reported.miou),
+            show_number(row.reference.median if row.reference else None),
+            str(row.versus_paper),
+            str(row.versus_reference),
+        ]
+        for row in result.rows
+    ]
+
+
+def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
+    """Numbered notes and the ids of the rows that carry them."""
+    texts: dict[str, set[str]] = {}
+    for row in result.rows:
+        candidates = [row.row.reading or ""]
+        candidates += [f"Stale: {reason}." for reason in row.stale]
+        candidates += [f"Not run: {reason}" for reason in row.absent]
+        if row.gain is not None and row.gain.num_seeds == 1:
+            candidates.append("One seed: the interval covers the choice of images only.")
+        for text in filter(None, candidates):
+            texts.setdefault(" ".join(text.split()), set()).add(row.row.id)
+    return [(n, text, frozenset(ids)) for n, (text, ids) in enumerate(texts.items(), start=1)]
+
+
+def caption(result: TableResult) -> str:
+    """What the table shows and what it does not, in a sentence or two."""
+    first = result.rows[0]
+    text = f"{result.table.title}. {first.model} on {first.dataset}, profile {result.profile}."
+    if not any(row.versus_paper.word == "not comparable" for row in result.rows):
+        return text
+    return (
+        f"{text} The paper's numbers are for {first.paper_dataset} at full size; they stand beside "
+        "ours for orientation and are not compared."
+    )
+
+
+def to_markdown(result: TableResult) -> str:
+    """A pipe table with its caption and notes."""
+    lines = [f"**{result.table.source}.** {caption(result)}", ""]
+    columns, rows = display_columns(result), display_rows(result)
+    lines.append("| " + " | ".join(columns) + " |")
+    lines.append("|" + "|".join([" --- ", *[" ---: "] * 4, *[" --- "] * 2]) + "|")
+    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
+    notes = footnotes(result)
+    if notes:
+        lines += ["", *(f"[{number}] {text}  " for number, text, _ in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(result: TableResult) -> str:
+    """A ``table`` environment with booktabs rules; needs ``\\usepackage{booktabs}``."""
+    frame = pd.DataFrame(display_rows(result), columns=display_columns(result))
+    frame = frame.map(escape_latex)
+    frame.columns = [escape_latex(name) for name in frame.columns]
+    body = frame.style.hide(axis="index").to_latex(
+        hrules=True, column_format="l" + "r" * 4 + "l" * 2
+    )
+    notes = [f"[{n}] {escape_latex(text)}" for n, text, _ in footnotes(result)]
+    lines = [
+        "% needs \\usepackage{booktabs,graphicx}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{escape_latex(caption(result))}}}",
+        f"\\label{{tab:{file_stem(result)}}}",
+        "\\resizebox{\\linewidth}{!}{%",
+        body.rstrip().replace("\\end{tabular}", "\\end{tabular}}"),
+        *(f"\\par\\smallskip\\footnotesize {note}" for note in notes),
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "−": "$-$",
+    "≤": r"$\le$",
+    "×": r"$\times$",
+    "τ": r"$\tau$",
+    "λ": r"$\lambda$",
+    "φ": r"$\varphi$",
+    "[": "{[}",
+    "]": "{]}",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def show_number(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def show_summary(summary: Summary | None) -> str:
+    """``median (min–max)``; one seed has no spread."""
+    if summary is None:
+        return MISSING
+    if summary.num_seeds == 1:
+        return f"{summary.median:.2f}"
+    return f"{summary.median:.2f} ({summary.low:.2f}–{summary.high:.2f})"
+
+
+def show_gain(gain: Gain | None) -> str:
+    """``+1.23 [+0.10, +2.30]``."""
+    if gain is None:
+        return MISSING
+    return f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]".replace("-", "−")

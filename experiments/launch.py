@@ -1,0 +1,208 @@
+"""Runs on this machine: one subprocess a run, several at once, none disturbing another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Literal, Protocol
+
+from experiments.environment import PROJECT, cpu_count
+from experiments.errors import CorruptRecordError
+from experiments.plan import PlannedRun
+from experiments.schema import Loading, RunSpec
+from experiments.store import RunFolder, Store, is_locked
+from experiments.train import BUSY
+
+POLL_S = 0.2
+GRACE_S = 10.0  # that a child is given to end before it is killed
+
+End = Literal["trained", "elsewhere", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended."""
+
+    spec: RunSpec
+    end: End
+    sentence: str = ""  # why it failed
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """How runs share this machine."""
+
+    jobs: int
+    device: str = "cpu"  # "cpu" or "cuda"
+    num_devices: int = 1  # GPUs to spread the jobs over
+    loading: Loading = field(default_factory=Loading)
+    checkpoint_every_s: float = 60.0
+
+    @property
+    def threads(self) -> int:
+        """Threads of each run: the processors divided by the jobs."""
+        return max(1, cpu_count() // self.jobs)
+
+
+class Watcher(Protocol):
+    """Is told what happens; shows it or keeps quiet."""
+
+    def started(self, run: PlannedRun) -> None:
+        """A run's process has been started (or found in another call)."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run is over."""
+
+    def tick(self, active: Sequence[RunFolder]) -> None:
+        """Time has passed."""
+
+
+@dataclass
+class _Child:
+    run: PlannedRun
+    folder: RunFolder
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    began: float
+    device: int
+
+
+def launch(
+    runs: Sequence[PlannedRun],
+    store: Store,
+    data_of: Callable[[RunSpec], Path],
+    options: LocalOptions,
+    watcher: Watcher,
+) -> list[Outcome]:
+    """Train all ``runs`` and return how each ended; a failed one does not stop the others.
+
+    A run that another call is training is waited for, not repeated. On interruption the children
+    are ended; the same command resumes them.
+
+    Args:
+        runs: those without a whole record.
+        store: where they are kept.
+        data_of: folder of a run's data set.
+        options: how the machine is shared.
+        watcher: is told what happens.
+    """
+    queue, elsewhere = deque(runs), deque[PlannedRun]()
+    children: list[_Child] = []
+    outcomes: list[Outcome] = []
+
+    def settle(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        watcher.ended(outcome)
+
+    with _ending(children):
+        while queue or elsewhere or children:
+            while queue and len(children) < options.jobs:
+                run = queue.popleft()
+                if run.state == "damaged":
+                    store.set_aside(run.spec.run_id)
+                busy = {child.device for child in children}
+                device = next((d for d in range(options.num_devices) if d not in busy), 0)
+                children.append(_start(run, store, data_of(run.spec), options, device))
+                watcher.started(run)
+            for child in [c for c in children if c.process.poll() is not None]:
+                children.remove(child)
+                child.log.close()
+                if child.process.returncode == BUSY:
+                    elsewhere.append(child.run)
+                else:
+                    settle(_outcome(child, store))
+            for _ in range(len(elsewhere)):
+                run = elsewhere.popleft()
+                folder = store.folder(run.spec.run_id)
+                if folder.record.exists():
+                    settle(Outcome(run.spec, "elsewhere"))
+                elif is_locked(folder):
+                    elsewhere.append(run)
+                else:  # the other call gave it up
+                    queue.append(run)
+            watcher.tick(
+                [c.folder for c in children] + [store.folder(r.spec.run_id) for r in elsewhere]
+            )
+            time.sleep(POLL_S)
+    return outcomes
+
+
+def _start(run: PlannedRun, store: Store, data: Path, options: LocalOptions, device: int) -> _Child:
+    folder = store.write_spec(run.spec)
+    folder.failure.unlink(missing_ok=True)
+    threads = str(options.threads)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONWARNINGS": "ignore",
+        "CUDA_VISIBLE_DEVICES": str(device) if options.device == "cuda" else "",
+    }
+    command = [sys.executable, "-m", "experiments.train", str(folder.path), "--data", str(data)]
+    command += ["--device", options.device, "--threads", threads]
+    command += ["--workers", str(options.loading.workers)]
+    command += ["--checkpoint-every", str(options.checkpoint_every_s)]
+    command += ["--cache-images"] if options.loading.cache_images else []
+    log = folder.log.open("ab")
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+    )
+    return _Child(run, folder, process, log, time.monotonic(), device)
+
+
+def _outcome(child: _Child, store: Store) -> Outcome:
+    spec, seconds = child.run.spec, time.monotonic() - child.began
+    try:
+        record = store.read(spec.run_id)
+    except CorruptRecordError as error:
+        return Outcome(spec, "failed", str(error), seconds)
+    if record is not None:
+        return Outcome(spec, "trained", "", seconds)
+    failure = store.read_failure(spec.run_id)
+    return Outcome(spec, "failed", failure.sentence if failure else _last_words(child), seconds)
+
+
+def _last_words(child: _Child) -> str:
+    code = child.process.returncode
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"The training process was ended by {name}; the same command resumes it."
+    try:
+        lines = child.folder.log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    said = f": {lines[-1][:300]}" if lines else ""
+    return f"The training process ended with code {code}{said} (log: {child.folder.log})"
+
+
+@contextmanager
+def _ending(children: list[_Child]) -> Iterator[None]:
+    """End the children however the block is left; SIGTERM leaves it like Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for child in children:
+            child.process.terminate()
+        for child in children:
+            try:
+                child.process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            child.log.close()

@@ -1,0 +1,163 @@
+"""What a call will do: which runs there are, which are missing, which cannot start, how long."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.environment import changed_modules
+from experiments.errors import CorruptRecordError
+from experiments.records import Record
+from experiments.resolve import Blocked, Resolver
+from experiments.schema import RunSpec, Table
+from experiments.store import Store, is_locked
+
+State = Literal["cached", "stale", "missing", "damaged", "running", "blocked"]
+
+#: states in which there is nothing left to run
+DONE: frozenset[State] = frozenset({"cached", "stale"})
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan and where it stands."""
+
+    spec: RunSpec
+    state: State
+    reason: str  # why it is in that state, for the user
+    record: Record | None = None
+    expected_s: float | None = None  # of process time, from past records; None: none like it
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One row and seed of a table: a run, or why there is none."""
+
+    table: str
+    row: str
+    seed: int
+    run: PlannedRun | None
+    blocked: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells that were asked for and the distinct runs behind them."""
+
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Each run once, in the order of first need."""
+        return tuple({c.run.spec.run_id: c.run for c in self.cells if c.run}.values())
+
+    @property
+    def to_do(self) -> tuple[PlannedRun, ...]:
+        """The runs without a whole record."""
+        return tuple(run for run in self.runs if run.state not in DONE)
+
+    @property
+    def blocked(self) -> tuple[PlannedCell, ...]:
+        """The cells that cannot be run."""
+        return tuple(cell for cell in self.cells if cell.blocked)
+
+    def expected_s(self, jobs: int) -> float | None:
+        """Wall-clock seconds that the missing runs will take, or None without a past to go by."""
+        expected = [run.expected_s for run in self.to_do]
+        known = [seconds for seconds in expected if seconds is not None]
+        if not expected:
+            return 0.0
+        if not known:
+            return None
+        return sum(s if s is not None else statistics.mean(known) for s in expected) / jobs
+
+
+def make_plan(
+    tables: Sequence[Table],
+    resolver: Resolver,
+    seeds: Iterable[int],
+    store: Store,
+    past: Iterable[Store] = (),
+) -> Plan:
+    """Resolve every row and seed of ``tables`` and look each run up in the store.
+
+    Args:
+        tables: what was asked for.
+        resolver: profile and data.
+        seeds: the seeds of every row.
+        store: where the runs are.
+        past: more stores to take times from (the shipped reference).
+    """
+    seeds = list(seeds)
+    known: dict[str, PlannedRun] = {}
+    costs = PastCosts([store, *past])
+    cells = []
+    for table in tables:
+        for row in table.rows:
+            for seed in seeds:
+                spec = resolver.resolve(table, row, seed)
+                if isinstance(spec, Blocked):
+                    cells.append(PlannedCell(table.name, row.id, seed, None, spec.reason))
+                    continue
+                if spec.run_id not in known:
+                    known[spec.run_id] = look_up(spec, store, costs)
+                cells.append(PlannedCell(table.name, row.id, seed, known[spec.run_id]))
+    return Plan(tuple(cells))
+
+
+def look_up(spec: RunSpec, store: Store, costs: PastCosts | None = None) -> PlannedRun:
+    """Where one run stands in the store."""
+    try:
+        record = store.read(spec.run_id)
+    except CorruptRecordError as error:
+        return PlannedRun(spec, "damaged", str(error))
+    if record is None:
+        expected = costs.of(spec) if costs else None
+        folder = store.folder(spec.run_id)
+        if is_locked(folder):
+            return PlannedRun(spec, "running", "another process trains it now", None, expected)
+        if failure := store.read_failure(spec.run_id):
+            reason = f"the last attempt failed: {failure.sentence}"
+            return PlannedRun(spec, "missing", reason, None, expected)
+        reason = "interrupted; resumes" if folder.checkpoint.exists() else "no record"
+        return PlannedRun(spec, "missing", reason, None, expected)
+    changed = changed_modules(record.environment.code)
+    if changed:
+        return PlannedRun(spec, "stale", f"changed since: {', '.join(changed)}", record)
+    return PlannedRun(spec, "cached", "", record)
+
+
+class PastCosts:
+    """Seconds that runs of a kind took, read from stores when first asked."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = stores
+        self._seconds: dict[tuple[str, ...], list[float]] | None = None
+
+    def of(self, spec: RunSpec) -> float | None:
+        """Median over past runs of the same model, classifier and profile; else of the profile."""
+        if self._seconds is None:
+            self._seconds = self._read()
+        for key in ((spec.profile, spec.model, spec.classifier["name"]), (spec.profile,)):
+            if key in self._seconds:
+                return statistics.median(self._seconds[key])
+        return None
+
+    def _read(self) -> dict[tuple[str, ...], list[float]]:
+        seconds: dict[tuple[str, ...], list[float]] = {}
+        for store in self._stores:
+            for run_id in store.run_ids():
+                try:
+                    record = store.read(run_id)
+                except CorruptRecordError:
+                    continue
+                if record is not None:
+                    spec = record.spec
+                    for key in (
+                        (spec.profile, spec.model, spec.classifier["name"]),
+                        (spec.profile,),
+                    ):
+                        seconds.setdefault(key, []).append(record.timings.total_s)
+        return seconds

@@ -1,0 +1,113 @@
+"""From a row, a profile and a seed to a fully resolved run, or to the reason why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.data import Located, locate
+from experiments.errors import SsaError
+from experiments.registry import ExperimentRegistry
+from experiments.schema import DataChoice, ModelCard, Profile, Row, RunSpec, Table
+from experiments.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A run that cannot be started, with the sentence that mends it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Resolves the rows of tables under one profile.
+
+    Args:
+        registry: where models are declared.
+        profile: the size of everything.
+        workspace: where the data is.
+    """
+
+    registry: ExperimentRegistry
+    profile: Profile
+    workspace: Workspace
+
+    def data_of(self, table: Table, row: Row) -> DataChoice:
+        """The data set of a row: the profile's, or else the table's own."""
+        if self.profile.dataset is not None:
+            return self.profile.dataset
+        return DataChoice(name=str(row.dataset or table.dataset))
+
+    def model_of(self, table: Table, row: Row) -> ModelCard:
+        """The model card of a row."""
+        return self.registry.model(str(row.model or table.model))
+
+    def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
+        """The run behind one row and seed, or why it cannot start."""
+        try:
+            data = locate(self.data_of(table, row), self.workspace)
+        except SsaError as error:
+            return Blocked(str(error))
+        card = self.model_of(table, row)
+        return make_spec(
+            card,
+            classifier=resolve_classifier(row),
+            model_overrides=row.model_overrides,
+            data=data,
+            profile=self.profile,
+            seed=seed,
+        )
+
+
+def resolve_classifier(row: Row) -> dict[str, Any]:
+    """Name and every switch of a row's classifier, so that a changed default changes the run.
+
+    Raises:
+        UnknownNameError: no such classifier or preset.
+        ConfigurationError: no such switch, or an invalid combination.
+    """
+    from ssa.classifiers import CLASSIFIERS
+
+    choice = row.classifier
+    config_class = CLASSIFIERS[choice.name].Config
+    preset = choice.preset or config_class.default_preset
+    config = config_class.preset(preset, **choice.overrides)
+    return {"name": choice.name, "overrides": config.model_dump(mode="json")}
+
+
+def make_spec(
+    card: ModelCard,
+    *,
+    classifier: dict[str, Any],
+    model_overrides: dict[str, Any],
+    data: Located,
+    profile: Profile,
+    seed: int,
+) -> RunSpec:
+    """Put a run together from its resolved parts."""
+    from ssa.models import build_segmentor_config
+
+    segmentor = build_segmentor_config(
+        card.model_dump(),
+        classifier=classifier,
+        num_classes=data.num_classes,
+        size=profile.model_size,
+        model_overrides=model_overrides,
+    )
+    return RunSpec(
+        model=card.name,
+        model_size=profile.model_size,
+        segmentor=segmentor,
+        classifier=classifier,
+        dataset=data.name,
+        dataset_digest=data.digest,
+        dataset_settings=data.settings,
+        working_size=data.working_size,
+        num_classes=data.num_classes,
+        weights_sha256=None,
+        training=profile.training,
+        evaluation=profile.evaluation,
+        profile=profile.name,
+        seed=seed,
+    )

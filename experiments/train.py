@@ -1,0 +1,241 @@
+"""The training process of one run: ``python -m experiments.train RUN_FOLDER --data DIR``.
+
+It holds the run's lock, trains (or resumes), scores and writes the record. Exit codes:
+0 the record is there; 1 it failed (failure.json says why); 75 another process holds the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import datetime
+import hashlib
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import statistics
+import sys
+import traceback
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.errors import SsaError
+from experiments.files import disk_sentence, write_atomically
+from experiments.records import RECORD_VERSION, Failure, Record, Timings
+from experiments.schema import RunSpec
+from experiments.store import RunFolder, Store, run_lock
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+
+    from experiments.config import Surroundings
+    from experiments.evaluate import ImageAreas
+
+BUSY = 75  # EX_TEMPFAIL: another process trains this run
+_PR_SET_PDEATHSIG = 1
+
+
+def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
+    """Train and score one run and write its record; resumes from its checkpoint if there is one.
+
+    The caller holds the run's lock.
+
+    Raises:
+        SsaError: diverged, disk full, weights missing.
+    """
+    import torch
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    from experiments.config import runner_config
+
+    started = now()
+    _register_components()
+    if around.device == "cpu":
+        # warn_only: a few of mmsegmentation's operations have no deterministic form
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # filling fresh memory guards against reading it unwritten; nothing here does, it costs 5 %
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    config = Config(runner_config(spec, around))
+    write_atomically(store.folder(spec.run_id).config, config.pretty_text)
+    runner = Runner.from_cfg(config)
+    runner.train()
+    record, areas = _record(spec, runner, around, started)
+    store.write_record(record, areas.to_bytes())
+    shutil.rmtree(around.work, ignore_errors=True)
+    return record
+
+
+#: modules whose import registers what a config names
+COMPONENTS = (
+    "mmseg.models",
+    "experiments.hooks",
+    "experiments.loops",
+    "experiments.metric",
+    "ssa.backbones",
+    "ssa.datasets.segmentation",
+    "ssa.heads",
+)
+
+
+def _register_components() -> None:
+    for name in COMPONENTS:
+        importlib.import_module(name)
+
+
+def _record(
+    spec: RunSpec, runner: Runner, around: Surroundings, started: str
+) -> tuple[Record, ImageAreas]:
+    from experiments.environment import environment
+    from experiments.evaluate import per_class_iou
+    from experiments.hooks import CurveHook, StateHook
+    from experiments.loops import StatelessTrainLoop, StatelessValLoop
+
+    curve = next(hook for hook in runner.hooks if isinstance(hook, CurveHook))
+    state = next(hook for hook in runner.hooks if isinstance(hook, StateHook))
+    train_loop, val_loop = runner.train_loop, runner.val_loop
+    assert isinstance(train_loop, StatelessTrainLoop)
+    assert isinstance(val_loop, StatelessValLoop)
+    areas = val_loop.evaluator.metrics[0].areas
+    dataset = val_loop.dataloader.dataset
+    iou = per_class_iou(areas)
+    final = curve.points[-1].scores
+    used = [*runner.model.modules(), dataset, train_loop.dataloader.dataset]
+    record = Record(
+        version=RECORD_VERSION,
+        run_id=spec.run_id,
+        spec=spec,
+        scores=final,
+        per_class_iou=tuple(None if value != value else float(value) for value in iou),
+        class_names=tuple(dataset.metainfo["classes"]),
+        curve=tuple(curve.points),
+        num_images=len(areas.names),
+        per_image_sha256=hashlib.sha256(areas.to_bytes()).hexdigest(),
+        result_digest=_result_digest(curve, areas),
+        timings=Timings(
+            train_s=train_loop.train_s,
+            evaluate_s=val_loop.evaluate_s,
+            total_s=state.total_s,
+            iteration_ms=1000.0 * statistics.median(curve.step_s) if curve.step_s else 0.0,
+        ),
+        peak_memory_mb=_peak_memory_mb(around.device),
+        resumed_at=state.resumed_at,
+        environment=environment(used, around.device),
+        deviations=(),
+        started=started,
+        finished=now(),
+    )
+    return record, areas
+
+
+def _result_digest(curve: object, areas: ImageAreas) -> str:
+    points = [point.model_dump(mode="json") for point in curve.points]  # type: ignore[attr-defined]
+    text = json.dumps([points, areas.digest()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _peak_memory_mb(device: str) -> float:
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def now() -> str:
+    """The time in UTC as ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the run whose folder is given; see the module's text for the exit codes."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.train", description=__doc__)
+    parser.add_argument("folder", type=Path, help="results/runs/<run id>, with its spec.json")
+    parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="loading processes")
+    parser.add_argument("--cache-images", action="store_true", help="keep images in memory")
+    parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds")
+    options = parser.parse_args(arguments)
+    _die_with_parent()
+    folder = RunFolder(options.folder.resolve())
+    store = Store(folder.path.parent.parent)
+    with run_lock(folder) as mine:
+        if not mine:
+            return BUSY
+        return _guarded(folder, store, options)
+
+
+def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> int:
+    """Train; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
+    try:
+        spec = RunSpec.model_validate_json(folder.spec.read_text())
+        if store.read(spec.run_id) is not None:  # another process finished it while we started
+            return 0
+        train(spec, store, _surroundings(folder, options))
+    except KeyboardInterrupt:
+        return 130
+    except SsaError as error:
+        return _fail(folder, str(error))
+    except OSError as error:
+        return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
+    except Exception as error:  # noqa: BLE001  the process's own boundary: recorded, then over
+        text = " ".join(str(error).split())[:300]
+        return _fail(folder, f"{type(error).__name__}: {text} (whole story in {folder.log})")
+    return 0
+
+
+def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surroundings:
+    warnings.filterwarnings("ignore", message=".*MultiScaleDeformableAttention.*")
+    import torch
+
+    from experiments.config import Surroundings
+
+    torch.set_num_threads(options.threads)
+    resume = folder.checkpoint.exists() and zipfile.is_zipfile(folder.checkpoint)
+    if folder.checkpoint.exists() and not resume:
+        print(f"{folder.checkpoint} is damaged; the run starts anew.", file=sys.stderr)
+    return Surroundings(
+        work=folder.path / "work",
+        data=options.data,
+        progress=folder.progress,
+        checkpoint=folder.checkpoint,
+        device=options.device,
+        workers=options.workers,
+        cache_images=options.cache_images,
+        checkpoint_every_s=options.checkpoint_every,
+        resume=resume,
+    )
+
+
+def _fail(folder: RunFolder, sentence: str) -> int:
+    traceback.print_exc()
+    print(sentence, file=sys.stderr)
+    failure = Failure(
+        run_id=folder.path.name, sentence=sentence, traceback=traceback.format_exc(), time=now()
+    )
+    with contextlib.suppress(SsaError):  # a full disk: the parent still reads our last words
+        write_atomically(folder.failure, failure.model_dump_json(indent=1))
+    return 1
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its launcher dies, so that no orphan trains on."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before we asked
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

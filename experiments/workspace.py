@@ -1,0 +1,26 @@
+"""Where a call reads and writes: results, data, and what the project ships."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.environment import PROJECT
+
+DEFAULT_RESULTS = PROJECT / "results"
+DEFAULT_DATA_ROOT = PROJECT / "data"
+REFERENCE = PROJECT / "results" / "reference"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one call; only ``results`` is ever written to."""
+
+    results: Path = DEFAULT_RESULTS
+    data_root: Path = DEFAULT_DATA_ROOT  # holds camvid/, ade20k/, …; may be read-only
+    reference: Path = REFERENCE
+
+    @property
+    def cache(self) -> Path:
+        """Made data and digests, remembered between calls."""
+        return self.results / "cache"

@@ -1,0 +1,68 @@
+"""Write lock.txt and lock-dev.txt from the environment that runs this: exact versions of all that
+the project needs, followed through the installed packages' own requirements.
+
+Run in an environment in which `./run_all.sh test` is green: .venv/bin/python requirements/lock.py
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HERE = Path(__file__).resolve().parent
+APART = {"torch"}  # chosen by machine, see torch.txt; its own requirements are locked
+HEAD = "# Written by requirements/lock.py; change pyproject.toml and run that instead.\n"
+
+
+def closure(requirements: Iterable[str]) -> dict[str, str]:
+    """Name → version of everything that ``requirements`` need, themselves included."""
+    found: dict[str, str] = {}
+    queue = [Requirement(text) for text in requirements]
+    while queue:
+        requirement = queue.pop()
+        extras = requirement.extras or {""}
+        if requirement.marker and not any(
+            requirement.marker.evaluate({**default_environment(), "extra": extra})
+            for extra in extras
+        ):
+            continue
+        name = canonicalize_name(requirement.name)
+        known = name in found
+        if known and not requirement.extras:
+            continue
+        distribution = importlib.metadata.distribution(name)
+        found[name] = distribution.version
+        for text in distribution.requires or []:
+            needed = Requirement(text)
+            if needed.marker is None or any(
+                needed.marker.evaluate({**default_environment(), "extra": extra})
+                for extra in extras
+            ):
+                needed.marker = None
+                queue.append(needed)
+    return found
+
+
+def main() -> None:
+    """Write both locks."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
+    core = closure([*project["dependencies"], "setuptools"])
+    extras = [text for group in project["optional-dependencies"].values() for text in group]
+    dev = closure(extras)
+    for name, packages in (
+        ("lock.txt", core),
+        ("lock-dev.txt", {k: v for k, v in dev.items() if k not in core}),
+    ):
+        lines = [f"{k}=={v}\n" for k, v in sorted(packages.items()) if k not in APART]
+        (HERE / name).write_text(HEAD + "".join(lines))
+        print(f"{name}: {len(lines)} packages")
+
+
+if __name__ == "__main__":
+    main()
