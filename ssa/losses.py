@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
-
-class LossSums(NamedTuple):
-    """Sums over pixels and masks, before any division."""
-
-    #: Σ over valid pixels of −log softmax(x)_label
-    cross_entropy: Tensor
-    #: Σ over the classes present in each image of 1 − (2·inter + 1) / (Σp + Σg + 1)
-    dice: Tensor
-    #: number of valid pixels
-    valid: Tensor
-    #: number of (image, class) masks
-    masks: Tensor
-
-
-def plain_loss_sums(
-    logits: Tensor, labels: Tensor, *, ignore_index: int, align_corners: bool, dice: bool
-) -> LossSums:
-    """The textbook formulation: upsample all, then take the losses (what the fused one equals)."""
-    logits = F.interpolate(
-        logits, size=labels.shape[-2:], mode="bilinear", align_corners=align_corners
-    )
-    labels = labels.long()
-    valid = labels != ignore_index
-    ce = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
-    one_hot = F.one_hot(labels.where(valid, 0), logits.shape[1]).permute(0, 3, 1, 2)
-    one_hot = (one_hot * valid[:, None]).to(logits.dtype)
-    area = one_hot.sum(dim=(2, 3))
-    present = area > 0
-    dice_sum = ce.new_zeros(())
-    if dice:
-        probability = logits.sigmoid()
-        inter = (probability * one_hot).sum(dim=(2, 3))
-        dices = 1 - (2 * inter + 1) / (probability.sum(dim=(2, 3)) + area + 1)
-        dice_sum = (dices * present).sum()
-    return LossSums(ce, dice_sum, valid.sum(), present.sum())
+from ssa.fused_losses import upsampled_loss_sums
 
 
 def segmentation_losses(
@@ -53,15 +18,41 @@ def segmentation_losses(
     ignore_index: int = 255,
     align_corners: bool = False,
     average: Literal["all", "valid"] = "all",
+    cross_entropy: bool = True,
     dice: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and dice."""
+    """Cross-entropy and dice of logits upsampled to the labels' size; see ssa/fused_losses.py.
+
+    Both are float32 (float64 for float64 logits) whatever autocast says.
+
+    Args:
+        logits: (B, K, h, w).
+        labels: (B, H, W) or (B, 1, H, W) class ids of any integer type.
+        ignore_index: label value that takes no part; for dice such pixels are negatives.
+        align_corners: of the upsampling.
+        average: divisor of the cross-entropy: every pixel, ignored ones too, as mmsegmentation's
+            default, or the valid ones.
+        cross_entropy: whether the first term is wanted; if not, it is 0 without a gradient.
+        dice: whether the second term is wanted, likewise.
+
+    Returns:
+        The two terms: Σ CE / pixels, and the mean over the (image, class) masks present of
+        ``1 − (2·inter + 1) / (Σp + Σg + 1)`` with p the sigmoid. The number of masks is averaged
+        over devices. Without any valid pixel both are 0.
+    """
     labels = labels.reshape(labels.shape[0], *labels.shape[-2:])
-    sums = plain_loss_sums(
-        logits.float(), labels, ignore_index=ignore_index, align_corners=align_corners, dice=dice
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    ce_sum, dice_sum, valid, masks = upsampled_loss_sums(
+        logits,
+        labels,
+        ignore_index=ignore_index,
+        align_corners=align_corners,
+        cross_entropy=cross_entropy,
+        dice=dice,
     )
-    pixels = labels.numel() if average == "all" else sums.valid.clamp_min(1)
-    return sums.cross_entropy / pixels, sums.dice / _masks_per_device(sums.masks)
+    pixels = labels.numel() if average == "all" else valid.clamp_min(1)
+    return ce_sum / pixels, dice_sum / _masks_per_device(masks)
 
 
 def _masks_per_device(masks: Tensor) -> Tensor:

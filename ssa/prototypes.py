@@ -103,7 +103,8 @@ def cosine_factor(features: Tensor, scale: float | None) -> Tensor | None:
     """
     if scale is None:
         return None
-    return scale / torch.linalg.vector_norm(features.float(), dim=1, keepdim=True).clamp_min(EPS)
+    # 1 / max(‖f‖, eps); a sum of squares is several times faster than a norm across channels.
+    return scale * features.float().square().sum(dim=1, keepdim=True).clamp_min(EPS**2).rsqrt()
 
 
 def prototype_logits(features: Tensor, prototypes: Tensor, factor: Tensor | None) -> Tensor:

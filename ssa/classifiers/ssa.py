@@ -235,6 +235,7 @@ class SSAClassifier(PixelClassifier):
                 ignore_index=self.ignore_index,
                 align_corners=config.training_align_corners,
                 average=config.ce_average if name == "" else "valid",
+                cross_entropy=ce > 0,
                 dice=dice > 0,
             )
             if ce > 0:

@@ -1,0 +1,130 @@
+"""Compile the C kernels once a machine and load them; without a compiler, say so once and go on.
+
+A plain C file behind ctypes rather than ``torch.compile``: it compiles in under a second instead of
+tens, is kept on disk between processes, costs nothing at import, and adds up in an order of its
+own, so that a result depends neither on the number of threads nor on when it was compiled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_SOURCE = Path(__file__).parent / "kernels" / "upsampled_losses.c"
+#: no -ffast-math: it would change how the whole process treats denormals and NaN
+_FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+_TUNED = (("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",), ())
+
+
+def kernel_library(precision: str = "float") -> ctypes.CDLL | None:
+    """The loss kernels in that precision, or None where they cannot be built.
+
+    ``SSA_NATIVE=0`` in the environment switches them off; ``SSA_KERNEL_CACHE`` names the folder
+    that keeps them (default: ``ssa-seg-lab`` in the user's cache folder).
+
+    Args:
+        precision: ``float`` or ``double`` (slow, for tests).
+    """
+    if os.environ.get("SSA_NATIVE", "1") == "0":
+        return None
+    return _build(precision)
+
+
+@functools.cache
+def _build(precision: str) -> ctypes.CDLL | None:
+    compiler = _compiler()
+    if compiler is None:
+        _say_once("no C compiler found (set CC, or install gcc or clang)")
+        return None
+    defines = ("-DREAL=double", "-DDOUBLE") if precision == "double" else ()
+    reason = ""
+    for tuned in _TUNED:
+        command = [*compiler, *_FLAGS, *tuned, *defines]
+        try:
+            return _load(_compile(command))
+        except (OSError, subprocess.SubprocessError) as error:
+            detail = getattr(error, "stderr", None) or str(error)
+            reason = detail.strip().splitlines()[0] if detail.strip() else type(error).__name__
+    _say_once(f"'{shlex.join(compiler)}' failed: {reason}")
+    return None
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    logger.warning(
+        "The fused losses run in plain PyTorch, correct but slower (%s); SSA_NATIVE=0 accepts it.",
+        reason,
+    )
+
+
+def _compiler() -> list[str] | None:
+    wanted = os.environ.get("CC")
+    if wanted:
+        return shlex.split(wanted)
+    found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    return None if found is None else [found]
+
+
+def _compile(command: list[str]) -> Path:
+    """Build the library unless this machine's cache has it; safe among concurrent processes."""
+    identity = "\n".join([_SOURCE.read_text(), *command, platform.machine(), _processor()])
+    name = f"upsampled_losses-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.so"
+    for folder in (_cache_folder(), Path(tempfile.gettempdir()) / f"ssa-seg-lab-{os.getuid()}"):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_uid != os.getuid():
+                continue  # a library that another user could have put there is not loaded
+            library = folder / name
+            if library.exists():
+                return library
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                built = Path(work) / name
+                subprocess.run(
+                    [*command, "-o", str(built), str(_SOURCE), "-lm"],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                )
+                built.replace(library)
+            return library
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and error.filename == command[0]:
+                raise
+            logger.debug("kernel folder %s: %s", folder, error)
+    raise OSError("no folder to keep the kernel in; set SSA_KERNEL_CACHE")
+
+
+def _cache_folder() -> Path:
+    if "SSA_KERNEL_CACHE" in os.environ:
+        return Path(os.environ["SSA_KERNEL_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssa-seg-lab"
+
+
+def _processor() -> str:
+    """What -march=native depends on: a home folder may be shared by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.ssa_run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    library.ssa_run.restype = ctypes.c_int
+    library.ssa_task_size.restype = ctypes.c_int64
+    library.ssa_pad.restype = ctypes.c_int64
+    return library

@@ -1,0 +1,45 @@
+"""Bilinear upsampling as two blends: which two source lines an output line mixes, and how."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Blend(NamedTuple):
+    """Output line i is ``(1 − share_i)·source[low_i] + share_i·source[high_i]``."""
+
+    #: (out,) int32
+    low: Tensor
+    #: (out,) int32; low + 1, or low on the last line
+    high: Tensor
+    #: (out,)
+    share: Tensor
+
+
+@functools.lru_cache(maxsize=256)
+def blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
+    """The blend of torch's bilinear ``interpolate`` from ``source`` to ``target`` lines (CPU)."""
+    line = torch.arange(target, dtype=torch.float64)
+    if align_corners:
+        position = line * ((source - 1) / (target - 1) if target > 1 else 0.0)
+    else:
+        position = ((line + 0.5) * (source / target) - 0.5).clamp_min(0)
+    low = position.floor().clamp_max(source - 1)
+    high = (low + 1).clamp_max(source - 1)
+    share = torch.where(high > low, position - low, 0)
+    return Blend(low.int(), high.int(), share.to(dtype))
+
+
+def blend_matrix(plan: Blend, first: int, last: int, start: int, stop: int) -> Tensor:
+    """Rows [first, last) of the blend as a matrix on source lines [start, stop)."""
+    rows = last - first
+    matrix = torch.zeros(rows, stop - start, dtype=plan.share.dtype)
+    line = torch.arange(rows)
+    share = plan.share[first:last]
+    matrix.index_put_((line, plan.low[first:last].long() - start), 1 - share, accumulate=True)
+    matrix.index_put_((line, plan.high[first:last].long() - start), share, accumulate=True)
+    return matrix
