@@ -51,6 +51,7 @@ class Row(Declared):
     dataset: str | None = None  # None: the table's
     model_overrides: dict[str, Any] = Field(default_factory=dict)  # merged into the segmentor
     reported: Reported = Reported()
+    readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row
     reading: str | None = None  # footnote where the paper is ambiguous
     group: str | None = None  # heading that rows share in the paper's layout

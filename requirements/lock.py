@@ -7,10 +7,10 @@ Run in an environment in which `./run_all.sh test` is green: .venv/bin/python re
 from __future__ import annotations
 
 import importlib.metadata
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+import tomllib
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name

@@ -43,11 +43,18 @@ class LightHead(BaseDecodeHead):
     Args:
         embed_dims: channels after each fusion; the last equals ``channels``.
         is_dw: whether the closing convolution is depthwise.
+        extra_convs: dense 1×1 convolutions after it (SSA-Seg's Table 10, "Baseline + Conv").
         settings: of mmsegmentation's ``BaseDecodeHead``; ``in_channels`` starts with the detail
             map's.
     """
 
-    def __init__(self, embed_dims: Sequence[int], is_dw: bool = False, **settings: Any) -> None:
+    def __init__(
+        self,
+        embed_dims: Sequence[int],
+        is_dw: bool = False,
+        extra_convs: int = 0,
+        **settings: Any,
+    ) -> None:
         super().__init__(input_transform="multiple_select", **settings)
         detail_channels = [self.in_channels[0], *embed_dims[:-1]]
         self.fusions = nn.ModuleList(
@@ -64,10 +71,18 @@ class LightHead(BaseDecodeHead):
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
         )
+        self.extra = nn.Sequential(
+            *(
+                ConvModule(
+                    self.channels, self.channels, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg
+                )
+                for _ in range(extra_convs)
+            )
+        )
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """The backbone's maps to logits (B, K, H/8, W/8)."""
         detail, *contexts = self._transform_inputs(inputs)
         for fusion, context in zip(self.fusions, contexts):
             detail = fusion(detail, context)
-        return self.cls_seg(self.fuse(detail))
+        return self.cls_seg(self.extra(self.fuse(detail)))
