@@ -37,6 +37,7 @@ class Layout:
     label_suffix: str = ".png"  # replaces image_suffix in an annotation's name
     lists: Mapping[str, str] = field(default_factory=dict)  # split → file with one stem a line
     label_map: Mapping[int, int] = field(default_factory=dict)  # raw id → id; others unchanged
+    converted: bool = False  # annotations are PNG written by us: the digest takes their pixels
 
     def matches(self, root: Path) -> bool:
         """Whether every folder and list of this layout is there."""
@@ -62,6 +63,7 @@ class DataSet:
     evaluation_split: str = "val"
     reduce_zero_label: bool = False  # raw 0 is unlabelled, raw k is class k−1
     ignore_index: int = IGNORE_INDEX
+    other_counts: Mapping[str, int] = field(default_factory=dict)  # of a known variant; accepted
 
     @property
     def num_classes(self) -> int:
@@ -120,10 +122,17 @@ class DataSet:
             DataError: if the folder is not this data set, is empty, or files lack a partner.
         """
         pairs, problems = self.pairs(root, split)
+        if not (pairs or problems):
+            problems = [self.emptiness(root, split)]
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DataError(f"{self.title}, {split}: {problems[0]}{more}. {self._verify_hint}")
         return pairs
+
+    def emptiness(self, root: Path, split: str) -> str:
+        """The sentence about a split without any file."""
+        layout = self.layout(root)
+        return f"{Path(root) / layout.folders[split][0]} holds no *{layout.image_suffix} file"
 
     def pairs(self, root: Path, split: str) -> tuple[list[Pair], list[str]]:
         """The pairs of a split that are whole, and a sentence for each file that is not."""
@@ -139,18 +148,16 @@ class DataSet:
             stems = [Path(line).name.removesuffix(suffix) for line in lines]
             wanted = set(stems)
             have_images, have_labels = have_images & wanted, have_labels & wanted
-            if absent := sorted(wanted - have_images):
-                return [], [f"{images / (absent[0] + suffix)} is in the list but not there"]
         else:
             stems = sorted(have_images | have_labels)
         problems = []
         for stem in stems:
-            if stem not in have_labels:
+            if stem not in have_labels and stem not in have_images:
+                problems.append(f"{images / (stem + suffix)} is in the list but not there")
+            elif stem not in have_labels:
                 problems.append(f"{images / (stem + suffix)} has no annotation in {labels}")
             elif stem not in have_images:
                 problems.append(f"{labels / (stem + label_suffix)} has no image in {images}")
-        if not stems:
-            problems.append(f"{images} holds no *{suffix} file")
         pairs = [
             Pair(images / (stem + suffix), labels / (stem + label_suffix))
             for stem in stems
@@ -166,13 +173,24 @@ class DataSet:
         Raises:
             DataError: with one sentence that says what was expected and what was found.
         """
-        for split in splits or self.splits:
-            found, expected = len(self.load_index(root, split)), self.counts.get(split)
-            if expected is not None and found != expected:
-                raise DataError(
-                    f"{self.title}, {split}: expected {expected} images under {root}, "
-                    f"found {found}. {self._verify_hint}"
-                )
+        found = {split: len(self.load_index(root, split)) for split in splits or self.splits}
+        if sentences := self.miscounts(root, found):
+            raise DataError(f"{sentences[0]}. {self._verify_hint}")
+
+    def miscounts(self, root: Path, found: Mapping[str, int]) -> list[str]:
+        """A sentence for each split with another number of images than it should have."""
+        if self.is_variant(found):
+            return []
+        return [
+            f"{self.title}, {split}: expected {self.counts[split]} images under {root}, "
+            f"found {number}"
+            for split, number in found.items()
+            if split in self.counts and number != self.counts[split]
+        ]
+
+    def is_variant(self, found: Mapping[str, int]) -> bool:
+        """Whether these are the numbers of images of the known variant."""
+        return bool(self.other_counts) and all(self.other_counts[s] == n for s, n in found.items())
 
     def label_table(self, root: Path) -> NDArray[np.uint8]:
         """(256,) uint8: raw value in an annotation file → class id or 255."""

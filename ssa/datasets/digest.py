@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssa.datasets.base import DataError, DataSet
+from ssa.datasets.pixels import read_label
 
 
 def content_digest(
     dataset: DataSet, root: Path, splits: Sequence[str], cache_dir: Path | None = None
 ) -> str:
     """sha256 (hex) over the splits' names and, pair by pair, file names and bytes.
+
+    Of annotations that ``prepare`` converts, the pixels are taken instead of the bytes: zlib and
+    zlib-ng write the same picture as different files.
 
     File hashes are kept in ``cache_dir`` with size and modification time, so that a later call
     only looks the files up; the data root itself is never written to.
@@ -25,12 +29,13 @@ def content_digest(
     """
     root = Path(root).resolve()
     known = _FileHashes(cache_dir, root)
+    converted = dataset.layout(root).converted
     total = hashlib.sha256()
     for split in splits:
         total.update(f"split {split}\n".encode())
         for pair in dataset.load_index(root, split):
-            for path in pair:
-                total.update(f"{path.name} {known.sha256(path)}\n".encode())
+            for path, pixels in ((pair.image, False), (pair.label, converted)):
+                total.update(f"{path.name} {known.sha256(path, pixels)}\n".encode())
     known.save()
     return total.hexdigest()
 
@@ -49,13 +54,19 @@ class _FileHashes:
             except (OSError, ValueError):
                 self.entries = {}  # absent or damaged: hash anew
 
-    def sha256(self, path: Path) -> str:
+    def sha256(self, path: Path, pixels: bool) -> str:
+        """The digest of a file's bytes, or of the picture that it holds."""
         try:
             stat = path.stat()
             key, stamp = str(path.relative_to(self.root)), [stat.st_size, stat.st_mtime_ns]
             entry = self.entries.get(key)
             if entry is None or entry[:2] != stamp:
-                value = hashlib.sha256(path.read_bytes()).hexdigest()
+                if pixels:
+                    picture = read_label(path)
+                    content = repr(picture.shape).encode() + picture.tobytes()
+                else:
+                    content = path.read_bytes()
+                value = hashlib.sha256(content).hexdigest()
                 self.entries[key], self.changed = [*stamp, value], True
             return str(self.entries[key][2])
         except OSError as error:

@@ -119,6 +119,16 @@ def ensure(data_root: Path, parameters: ScenesParameters | None = None) -> Path:
     return root
 
 
+def content_sha256(root: Path) -> str:
+    """sha256 (hex) of the folder's files in the order of making, as scenes.json records it."""
+    content = hashlib.sha256()
+    for split in SCENES.splits:
+        for pair in SCENES.load_index(root, split):
+            content.update(pair.image.read_bytes())
+            content.update(pair.label.read_bytes())
+    return content.hexdigest()
+
+
 def _write(root: Path, parameters: ScenesParameters) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
