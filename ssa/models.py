@@ -8,7 +8,8 @@ a decode head names the head that holds the classifier where it is not ``Classif
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 PAPER_SIZE = "paper"
 #: the classifier that every network had originally
 BASELINE_CLASSIFIER = "softmax"
+#: what stands in its place for a mask classifier
+NO_CLASSIFIER = "none"
 
 
 def load_model_card(path: Path) -> dict[str, Any]:
@@ -64,7 +67,8 @@ def build_segmentor_config(
     Args:
         card: a model file's content.
         classifier: ``name``, ``preset``, ``overrides`` as
-            :func:`ssa.classifiers.build_classifier` takes them.
+            :func:`ssa.classifiers.build_classifier` takes them; a card with
+            ``pixel_classifier: false`` (a mask classifier) leaves them aside.
         num_classes: K, written into every head.
         size: ``"paper"`` or a name in the card's ``sizes``.
         model_overrides: a tree laid over the segmentor last.
@@ -79,11 +83,13 @@ def build_segmentor_config(
         if size not in sizes:
             raise UnknownNameError(f"size of {card['name']}", size, [PAPER_SIZE, *sizes])
         config = merge(config, sizes[size])
-    if classifier["name"] != BASELINE_CLASSIFIER:
+    if classifier["name"] not in (BASELINE_CLASSIFIER, NO_CLASSIFIER):
         config = merge(config, card.get("adapted") or {})
     config = merge(config, model_overrides or {})
     heads = config["decode_head"]
-    if isinstance(heads, Sequence):
+    if not card.get("pixel_classifier", True):  # a mask classifier decides by itself
+        config["decode_head"] = heads | {"num_classes": num_classes}
+    elif isinstance(heads, Sequence):
         *first, last = heads
         config["decode_head"] = [
             *(head | {"num_classes": num_classes} for head in first),
@@ -109,7 +115,7 @@ def build_segmentor(
 ) -> nn.Module:
     """Build the network of :func:`build_segmentor_config`; its weights are not initialised yet.
 
-    On ``torch.device("meta")`` as a context nothing is allocated.
+    Inside :func:`meta_device` nothing is allocated.
     """
     # imported here: planning resolves configs by the hundred and must not wait for mmsegmentation
     from mmengine.registry import DefaultScope
@@ -117,7 +123,8 @@ def build_segmentor(
     from mmseg.registry import MODELS
 
     import ssa.backbones
-    import ssa.heads  # noqa: F401  both register what mmsegmentation lacks
+    import ssa.heads
+    import ssa.mask_classifiers  # noqa: F401  all register what mmsegmentation lacks
 
     config = build_segmentor_config(
         card,
@@ -129,6 +136,23 @@ def build_segmentor(
     )
     with DefaultScope.overwrite_default_scope("mmseg"):
         return MODELS.build(config)
+
+
+class _ScheduleOnCpu(TorchFunctionMode):
+    """mmsegmentation reads its stochastic-depth rates back from a tensor, which needs a device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs["device"] = "cpu"
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def meta_device() -> Iterator[None]:
+    """Build networks without memory: shapes only."""
+    with torch.device("meta"), _ScheduleOnCpu():
+        yield
 
 
 def _with_classifier(

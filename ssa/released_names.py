@@ -196,7 +196,7 @@ UNUSED: dict[str, tuple[tuple[str, str], ...]] = {
     "EfficientFormerV2": (
         (
             r"\.attention_biases$",
-            "position biases of the classifier; segmentation never reads them",
+            "position biases of image classification, never read",
         ),
         (r"\.attention_bias_idxs(_seg)?$", "an index computed here from the grid's size"),
     ),

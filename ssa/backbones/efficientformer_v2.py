@@ -109,8 +109,10 @@ class GridAttention(nn.Module):
         )  # (B, heads, C/heads, N)
         weights = query.transpose(2, 3) @ key * self.scale
         weights = self.talk_before(weights + self.bias(*weights.shape[2:])).softmax(dim=-1)
-        context = value @ self.talk_after(weights).transpose(2, 3)
-        out = context.flatten(1, 2).unflatten(2, x.shape[2:]) + self.local(value_map)
+        context = self.talk_after(weights) @ value.transpose(2, 3)
+        out = context.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:]) + self.local(
+            value_map
+        )
         if self.resize is not None:
             out = self.resize(out, size)
         return self.project(self.activation(out))
@@ -155,7 +157,7 @@ class DownsamplingAttention(nn.Module):
         )
         weights = query.transpose(2, 3) @ key * self.scale
         weights = (weights + self.bias(*weights.shape[2:])).softmax(dim=-1)
-        context = (value @ weights.transpose(2, 3)).flatten(1, 2)
+        context = (weights @ value.transpose(2, 3)).transpose(2, 3).flatten(1, 2)
         out = context.unflatten(2, query_map.shape[2:]) + self.local(value_map)
         return self.project(self.activation(out))
 

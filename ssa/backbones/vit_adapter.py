@@ -12,6 +12,7 @@ attention. The outputs are the pyramid plus the tokens after each group.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -203,7 +204,7 @@ class SpatialPrior(nn.Module):
         widths = (width, 2 * width, 4 * width, 4 * width)
         self.reductions = nn.ModuleList(
             conv_norm(inner, outer, 3, stride=2, norm_cfg=norm_cfg, activation=relu)
-            for inner, outer in zip(widths, widths[1:])
+            for inner, outer in pairwise(widths)
         )
         self.projections = nn.ModuleList(nn.Conv2d(inner, channels, 1) for inner in widths)
 

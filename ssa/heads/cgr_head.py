@@ -97,7 +97,7 @@ class CGRHead(BaseDecodeHead):
     ) -> None:
         super().__init__(input_transform="multiple_select", **settings)
         widths = list(self.in_channels)
-        block = {"square": square, "mlp_ratio": mlp_ratio, "scale": layer_scale}
+        block: dict[str, Any] = {"square": square, "mlp_ratio": mlp_ratio, "scale": layer_scale}
         self.context = nn.Sequential(
             *(CalibrationBlock(sum(widths), neck_band, **block) for _ in range(depth))
         )
@@ -119,16 +119,15 @@ class CGRHead(BaseDecodeHead):
     def reconstruct(self, inputs: Sequence[Tensor]) -> Tensor:
         """The backbone's maps to (B, D, H/8, W/8), before the closing convolution."""
         maps = self._transform_inputs(inputs)
-        pooled_size = [(side + 1) // 2 for side in maps[-1].shape[2:]]
+        height, width = maps[-1].shape[2:]
+        pooled_size = ((height + 1) // 2, (width + 1) // 2)
         pooled = torch.cat([F.adaptive_avg_pool2d(level, pooled_size) for level in maps], dim=1)
         contexts = self.context(pooled).split(self.in_channels, dim=1)
-        out = None
-        for level in reversed(range(len(maps))):
-            local = maps[level]
-            if out is not None:
-                size = local.shape[2:]
-                out = F.interpolate(out, size=size, mode="bilinear", align_corners=False)
-                local = local + self.laterals[level](out)
+        out: Tensor = self.fusions[-1](self.calibrations[-1](maps[-1]), contexts[-1])
+        for level in reversed(range(len(maps) - 1)):
+            size = maps[level].shape[2:]
+            out = F.interpolate(out, size=size, mode="bilinear", align_corners=False)
+            local = maps[level] + self.laterals[level](out)
             out = self.fusions[level](self.calibrations[level](local), contexts[level])
         return out
 

@@ -28,10 +28,9 @@ class ContextGate(nn.Module):
             nn.Conv2d(channels, channels, 1),
         )
         nn.init.kaiming_normal_(self.weigh.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.zeros_(self.weigh.bias)
         # the gates start at one half everywhere, as released
-        nn.init.zeros_(self.gate[-1].weight)
-        nn.init.zeros_(self.gate[-1].bias)
+        for parameter in self.gate[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, context: Tensor) -> Tensor:
         """Class context (B, D, K) to gates (B, D, 1, 1) in (0, 1)."""
