@@ -154,6 +154,7 @@ class Training(Declared):
     schedule: Schedule
     augmentation: Augmentation
     amp: bool = False  # mixed precision, on a GPU only
+    channels_last: bool = False  # memory layout of the network; another order of summation
     from_scratch: bool = True  # no pretrained weights
     train_split: str = "train"
 

@@ -66,6 +66,8 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
     config = Config(runner_config(spec, around))
     write_atomically(store.folder(spec.run_id).config, config.pretty_text)
     runner = Runner.from_cfg(config)
+    if spec.training.channels_last:
+        runner.model.to(memory_format=torch.channels_last)
     runner.train()
     record, areas = _record(spec, runner, around, started)
     store.write_record(record, areas.to_bytes())
