@@ -64,7 +64,7 @@ class Teacher(nn.Module):
         total = (guide.one_hot @ features.transpose(1, 2)).sum(dim=0)
         count = guide.counts.sum(dim=0)
         centre = torch.where(count > 0, total / (count + EPS), fixed.detach())
-        return self.semantic_adapter(centre, fixed)[None]
+        return self.semantic_adapter(centre.to(fixed.dtype), fixed)[None]
 
     def spatial_prototypes(self, guide: Guide, spatial: Tensor, basis: Tensor) -> Tensor:
         """P̂_p (B, K, D): one mean a class and image; absent, the position basis, detached.
@@ -78,7 +78,7 @@ class Teacher(nn.Module):
             return basis[None]
         total = guide.one_hot @ spatial.transpose(1, 2)
         centre = torch.where(guide.counts > 0, total / (guide.counts + EPS), basis.detach())
-        return self.spatial_adapter(centre, basis)
+        return self.spatial_adapter(centre.to(basis.dtype), basis)
 
     def project(self, prototypes: Tensor) -> Tensor:
         """Ŵ_o."""

@@ -259,6 +259,17 @@ class SSAClassifier(PixelClassifier):
         taught = self._teach(guide, student)
         segment("teacher_", taught.logits, config.teacher_ce_weight, config.teacher_dice_weight)
 
+        # Entropies, relation matrices and their pooled sums want float32 whatever autocast says.
+        with torch.autocast(features.device.type, enabled=False):
+            terms |= self._distil(student, taught, truth, small)
+        return terms
+
+    def _distil(
+        self, student: Decision, taught: TeacherDecision, truth: Guide, small: Tensor
+    ) -> dict[str, Tensor]:
+        """The terms ``response``, ``semantic`` and ``spatial``; ``small`` are resized labels."""
+        config = self.config
+        terms: dict[str, Tensor] = {}
         if config.response_weight > 0:
             boundary = None
             if config.boundary_split:
