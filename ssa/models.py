@@ -8,8 +8,7 @@ a decode head names the head that holds the classifier where it is not ``Classif
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +114,7 @@ def build_segmentor(
 ) -> nn.Module:
     """Build the network of :func:`build_segmentor_config`; its weights are not initialised yet.
 
-    Inside :func:`meta_device` nothing is allocated.
+    Inside :func:`ssa.meta.meta_device` nothing is allocated.
     """
     # imported here: planning resolves configs by the hundred and must not wait for mmsegmentation
     from mmengine.registry import DefaultScope
@@ -136,23 +135,6 @@ def build_segmentor(
     )
     with DefaultScope.overwrite_default_scope("mmseg"):
         return MODELS.build(config)
-
-
-class _ScheduleOnCpu(TorchFunctionMode):
-    """mmsegmentation reads its stochastic-depth rates back from a tensor, which needs a device."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is torch.linspace:
-            kwargs["device"] = "cpu"
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def meta_device() -> Iterator[None]:
-    """Build networks without memory: shapes only."""
-    with torch.device("meta"), _ScheduleOnCpu():
-        yield
 
 
 def _with_classifier(

@@ -11,6 +11,7 @@ import torch
 
 from ssa.conversion import map_segmentor_keys
 from ssa.errors import SsaError
+from ssa.meta import meta_device
 from ssa.model_parity import (
     CLASSIFIER_PRESETS,
     MODEL_FILES,
@@ -23,7 +24,6 @@ from ssa.models import (
     build_segmentor,
     build_segmentor_config,
     load_model_card,
-    meta_device,
 )
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "models"
