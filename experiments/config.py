@@ -185,14 +185,19 @@ def _optimizer(training: Training, around: Surroundings) -> dict[str, Any]:
 
 
 def _schedulers(training: Training) -> list[dict[str, Any]]:
-    """Poly decay over the whole run, times a linear warm-up, as mmsegmentation 0.x has it."""
+    """Poly decay over the whole run, times a linear warm-up, as mmsegmentation 0.x has it.
+
+    Step t of T runs at ``(lr − min) · (1 − t/T)^power + min``, times ``r + (1 − r) · t/w`` in the
+    w steps of the warm-up. mmengine reaches its last value one step before ``end``, hence the + 1.
+    With both a minimum and a warm-up it multiplies in another order, by less than the minimum.
+    """
     schedule = training.schedule
     poly = {
         "type": "PolyLR",
         "power": schedule.power,
         "eta_min": schedule.min_lr,
         "begin": 0,
-        "end": training.iterations,
+        "end": training.iterations + 1,
         "by_epoch": False,
     }
     if not schedule.warmup_iterations:
@@ -201,7 +206,7 @@ def _schedulers(training: Training) -> list[dict[str, Any]]:
         "type": "LinearLR",
         "start_factor": schedule.warmup_ratio,
         "begin": 0,
-        "end": min(schedule.warmup_iterations, training.iterations),
+        "end": schedule.warmup_iterations + 1,
         "by_epoch": False,
     }
     return [warmup, poly]

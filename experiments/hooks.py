@@ -174,9 +174,14 @@ class StateHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Write when it is time; the step is complete, so the state is that of the next one."""
-        if time.monotonic() - self._last >= self.every_s:
-            self.save(runner, iterations_done=runner.iter + 1)
+        """Write when it is time; the step is complete, so the state is that of the next one.
+
+        Not before an evaluation: who resumed from there would leave it out.
+        """
+        done = runner.iter + 1
+        evaluates = done % runner.val_interval == 0 or done == runner.max_iters
+        if not evaluates and time.monotonic() - self._last >= self.every_s:
+            self.save(runner, iterations_done=done)
 
     def after_val_point(self, runner: Runner) -> None:
         """Write after an evaluation, so that it need not be repeated."""
