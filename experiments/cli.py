@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments import data_cli, parity_cli
 from experiments.errors import NotYetError, SsaError, UnknownNameError
 from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
@@ -153,26 +154,8 @@ def doctor(
     raise typer.Exit(show_findings(make_console(), findings))
 
 
-parity = typer.Typer(no_args_is_help=True, help="Compare with stored reference values.")
-app.add_typer(parity, name="parity")
-
-
-@parity.command("classifier")
-def parity_classifier(files: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
-    """Compare the SSA classifier with FILES of golden/ssa; one line of JSON a file.
-
-    Exit code 1 if any is not equal within the tolerances.
-    """
-    import json
-
-    from ssa.parity import classifier_parity
-
-    ok = True
-    for path in files:
-        report = classifier_parity(path)
-        ok &= bool(report["ok"])
-        typer.echo(json.dumps(report))
-    raise typer.Exit(0 if ok else 1)
+app.add_typer(parity_cli.app, name="parity")
+app.add_typer(data_cli.app, name="data")
 
 
 def expand(arguments: list[str]) -> list[str]:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from experiments.environment import PROJECT
 
-DEFAULT_RESULTS = PROJECT / "results"
-DEFAULT_DATA_ROOT = PROJECT / "data"
+#: the checkout; installed as a package there is none, and the current folder serves
+HOME = PROJECT if (PROJECT / "pyproject.toml").exists() else Path()
+DEFAULT_RESULTS = HOME / "results"
+DEFAULT_DATA_ROOT = HOME / "data"
 REFERENCE = PROJECT / "results" / "reference"
 
 
