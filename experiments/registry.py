@@ -107,7 +107,11 @@ def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[st
 
 def _read(path: Path, schema: type[T]) -> T:
     try:
-        return schema.model_validate(yaml.load(path.read_text(), Loader=_loader()))
+        return schema.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_loader()))
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise RegistryError(f"{path} is not a text in UTF-8; save it as such.") from None
     except yaml.YAMLError as error:
         raise RegistryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:

@@ -120,11 +120,11 @@ class Store:
         """
         folder = self.folder(run_id)
         try:
-            text = folder.record.read_text()
+            raw = folder.record.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            record = Record.model_validate(unseal(text))
+            record = Record.model_validate(unseal(raw.decode()))
         except (ValueError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
@@ -145,7 +145,7 @@ class Store:
     def read_failure(self, run_id: str) -> Failure | None:
         """Why the last attempt failed, or None."""
         try:
-            return Failure.model_validate_json(self.folder(run_id).failure.read_text())
+            return Failure.model_validate_json(self.folder(run_id).failure.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
@@ -171,13 +171,23 @@ class Store:
         for path in (folder.checkpoint, folder.failure, folder.progress):
             path.unlink(missing_ok=True)
 
-    def set_aside(self, run_id: str) -> Path:
-        """Rename a damaged record so that the run can be made again; nothing is deleted."""
+    def set_aside(self, run_id: str) -> Path | None:
+        """Rename a damaged record so that the run can be made again; nothing is deleted.
+
+        Returns its new name; None if another call has dealt with it in the meantime.
+        """
         folder = self.folder(run_id)
-        aside = folder.record.with_suffix(".json.damaged")
-        with writing(aside):
-            folder.record.replace(aside)
-        return aside
+        with run_lock(folder) as mine:
+            if not mine:
+                return None
+            try:
+                self.read(run_id)
+            except CorruptRecordError:
+                aside = folder.record.with_suffix(".json.damaged")
+                with writing(aside):
+                    folder.record.replace(aside)
+                return aside
+        return None
 
 
 @contextlib.contextmanager
