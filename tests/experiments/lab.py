@@ -1,0 +1,223 @@
+"""A user's own folder: a small table, small profiles, results; and calls as a user gives them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.records import Record
+from experiments.store import RunFolder, Store
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 300.0  # the machine may be shared; only a hang takes so long
+
+TABLES = {
+    "pair": """
+name: pair
+title: Two small rows
+source: nowhere
+model: segnext_t
+dataset: ade20k
+rows:
+  - {id: baseline, label: Baseline, classifier: {name: softmax}, reported: {miou: 40.0}}
+  - {id: full, label: SSA-Seg, classifier: {name: ssa}}
+""",
+    "one": """
+name: one
+title: One small row
+source: nowhere
+model: segnext_t
+dataset: camvid
+rows:
+  - {id: baseline, label: Baseline, classifier: {name: softmax}}
+""",
+    "troubled": """
+name: troubled
+title: One row that diverges, one that cannot be built, one that is well
+source: nowhere
+model: segnext_t
+dataset: ade20k
+rows:
+  - id: diverging
+    label: Diverging
+    classifier: {name: softmax, overrides: {ce_weight: 1.0e+39}}
+  - id: broken
+    label: Broken
+    classifier: {name: softmax}
+    model_overrides: {backbone: {embed_dims: [16, 32, 48, 65]}}
+  - {id: well, label: Well, classifier: {name: softmax}}
+""",
+}
+
+#: four times the shipped smoke profile's steps in small: something to be killed in the middle of
+LONG = """
+name: long
+title: long
+description: Enough steps to be interrupted between two of them.
+dataset: {name: scenes, settings: {train: 24, val: 8}}
+model_size: tiny
+seeds: 1
+loading: {cache_images: true}
+training:
+  iterations: 90
+  batch: 4
+  optimizer: {type: AdamW, lr: 0.002, weight_decay: 0.01, paramwise: {norm_decay_mult: 0.0}}
+  schedule: {power: 0.9, warmup_iterations: 5, warmup_ratio: 0.1}
+  augmentation: {scale: [96, 96], ratio_range: [0.75, 1.5], crop: [64, 64]}
+evaluation: {interval: 30, batch: 8}
+"""
+
+REAL = """
+name: real
+title: real
+description: The table's own data set, which a machine may lack.
+dataset: {name: camvid}
+model_size: tiny
+seeds: 1
+training:
+  iterations: 2
+  batch: 2
+  optimizer: {type: SGD, lr: 0.01, weight_decay: 0.0, momentum: 0.9}
+  schedule: {power: 0.9}
+  augmentation: {scale: [96, 96], ratio_range: [1.0, 1.0], crop: [64, 64]}
+evaluation: {interval: 2}
+"""
+
+
+def write_registry(folder: Path) -> Path:
+    """The tables and profiles above as a registry folder."""
+    for kind, files in {"tables": TABLES, "profiles": {"long": LONG, "real": REAL}}.items():
+        (folder / kind).mkdir(parents=True)
+        for name, text in files.items():
+            (folder / kind / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT), "COLUMNS": "200"}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One results folder and the registry that its calls name."""
+
+    results: Path
+    registry: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.results)
+
+    @property
+    def data(self) -> Path:
+        return next((self.results / "cache").glob("scenes-*"))
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        return [RunFolder(path) for path in sorted(self.store.runs.iterdir())]
+
+    def copy(self, folder: Path) -> Lab:
+        """The same results elsewhere, to be spoilt."""
+        shutil.copytree(self.results, folder)
+        return Lab(folder, self.registry)
+
+    def blank(self, folder: Path) -> Lab:
+        """Made data, but no run."""
+        shutil.copytree(self.results / "cache", folder / "cache")
+        return Lab(folder, self.registry)
+
+    def record(self, classifier: str) -> Record:
+        """The whole record of the only run with a classifier."""
+        (run_id,) = [n for n in self.store.run_ids() if f"-{classifier}-" in n]
+        record = self.store.read(run_id)
+        assert record is not None
+        return record
+
+    def command(self, *words: str, profile: str = "smoke") -> list[str]:
+        shared = ["--registry", str(self.registry), "--results", str(self.results)]
+        start = [sys.executable, "-W", "ignore", "-m", "experiments"]
+        return [*start, *words, "--profile", profile, *shared]
+
+    def call(self, *words: str, profile: str = "smoke") -> subprocess.CompletedProcess[str]:
+        """Give a command and wait for its end."""
+        return finished(self.command(*words, profile=profile))
+
+    @contextmanager
+    def calling(self, *words: str, profile: str = "smoke") -> Iterator[subprocess.Popen[str]]:
+        """Give a command in a process group of its own; whatever is left of it ends with us."""
+        process = subprocess.Popen(
+            self.command(*words, profile=profile),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def train_command(self, run: RunFolder, *options: str) -> list[str]:
+        start = [sys.executable, "-W", "ignore", "-m", "experiments.train", str(run.path)]
+        return [*start, "--data", str(self.data), "--cache-images", *options]
+
+    def train(self, run: RunFolder, *options: str) -> subprocess.CompletedProcess[str]:
+        """Train one run whose spec is in place, without the command line around it."""
+        return finished(self.train_command(run, *options))
+
+
+def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment(), check=False
+    )
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Poll until ``condition`` holds."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the living children."""
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def assert_clear(process: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
+    """A user's error: that exit code, one sentence that has ``words``, no traceback."""
+    assert process.returncode == code, process.stdout + process.stderr
+    text = process.stdout + process.stderr
+    assert "Traceback" not in text, text
+    for word in words:
+        assert word in " ".join(text.split()), text
+    return text
+
+
+requires_tmpfs = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.geteuid() != 0,
+    reason="a small file system is mounted to fill it, which needs root on Linux",
+)
