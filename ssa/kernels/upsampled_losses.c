@@ -39,9 +39,7 @@ typedef struct {
 
 #ifdef DOUBLE
 static inline REAL exp_(REAL x) { return exp(x); }
-static inline REAL log_(REAL x) { return log(x); }
 #else
-static inline REAL log_(REAL x) { return logf(x); }
 /* exp by Cody and Waite's reduction and a polynomial of degree 5 (relative error below 2e-7);
  * plain arithmetic, so that the compiler vectorises it; NaN stays NaN. */
 static inline float exp_(float x) {
@@ -114,18 +112,53 @@ static void lay_out(const Task *t, int64_t image, int64_t low, int64_t rows, int
     }
 }
 
+/* A loop over channels; their number is a multiple of PAD, which spares the compiler a remainder. */
+#define PRAGMA(text) _Pragma(#text)
+#define LANES(n) ((n) & ~(int64_t)(PAD - 1))
+#define EACH_CHANNEL(k, n) PRAGMA(omp simd) for (int64_t k = 0; k < LANES(n); k++)
+
 static void blend(const REAL *a, const REAL *b, REAL share, int64_t n, REAL *out) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) out[i] = a[i] + share * (b[i] - a[i]);
 }
 
+/* Rows of gradient back to the two source rows they came from. */
 static void spread(REAL *a, REAL *b, const REAL *from, REAL share, int64_t n) {
+    if (a == b) {
+        for (int64_t i = 0; i < n; i++) a[i] += from[i];
+        return;
+    }
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         a[i] += ((REAL)1 - share) * from[i];
         b[i] += share * from[i];
     }
 }
+
+/* The layout's place of each pixel's class in a row of labels, -1 where a pixel is not valid. */
+static void places_of(const Task *t, int64_t image, int64_t Y, int32_t *places) {
+    const int32_t *labels = t->labels + (image * t->H + Y) * t->W, *slot = t->slot + image * t->K;
+    for (int64_t X = 0; X < t->W; X++) {
+        int32_t label = labels[X];
+        int valid = label != t->ignore && label >= 0 && label < t->K;
+        places[X] = valid ? slot[label] : -1;
+    }
+}
+
+/* What the labels add to a row of gradient: `by[X]` (or `by_all`) at each pixel's own class. Apart
+ * from the vector loops, which would wait for every such scalar store. */
+static void mark(const Task *t, const int32_t *places, const REAL *by, REAL by_all, int64_t channels,
+                 REAL *back) {
+    for (int64_t X = 0; X < t->W; X++) {
+        if (places[X] < 0) continue;
+        REAL value = by ? by[X] : by_all, share = t->lx[X];
+        back[t->x0[X] * channels + places[X]] += ((REAL)1 - share) * value;
+        back[t->x1[X] * channels + places[X]] += share * value;
+    }
+}
+
+/* Pixels whose softmax masses (each from 1 to K) are multiplied before one logarithm is taken. */
+#define LOG_EVERY 24
 
 /* Cross-entropy, its gradient, and the sums behind dice. */
 static int forward_unit(const Task *t, int64_t unit) {
@@ -134,83 +167,84 @@ static int forward_unit(const Task *t, int64_t unit) {
     const int64_t Kp = t->Kp, w = t->w, wide = w * Kp;
     const int64_t present = t->found[image * 3 + 2];
     const int64_t Pp = t->want_dice ? round_up(present) : 0;
-    const int32_t *slot = t->slot + image * t->K;
     const int64_t channels = t->want_ce ? t->K : present;
     const int64_t Cp = round_up(channels); /* = Kp where cross-entropy is wanted */
     const int grad = t->want_ce && t->want_grad;
     REAL *memory = scratch(rows * w * Cp + 2 * wide + 3 * Kp);
-    if (!memory) return 1;
-    REAL *source = memory, *row = source + rows * w * Cp, *back = row + wide;
-    REAL *x = back + wide, *e = x + Kp, *mass_row = e + Kp;
+    int32_t *places = malloc((size_t)t->W * sizeof(int32_t));
+    if (!memory || !places) { free(memory); free(places); return 1; }
+    REAL *restrict source = memory, *restrict row = source + rows * w * Cp;
+    REAL *restrict back = row + wide, *restrict x = back + wide, *restrict e = x + Kp;
+    REAL *restrict mass_row = e + Kp;
     REAL *band = grad ? t->bands + unit * t->band_rows * wide : NULL;
     double *mass = t->mass + unit * Kp, *inter = t->inter + unit * Kp, ce = 0;
     lay_out(t, image, low, rows, channels, source);
     if (grad) memset(band, 0, (size_t)(t->band_rows * wide) * sizeof(REAL));
 
     for (int64_t Y = first; Y < last; Y++) {
-        const int32_t *labels = t->labels + (image * t->H + Y) * t->W;
+        double product = 1;
+        int64_t factors = 0;
+        places_of(t, image, Y, places);
         blend(source + (t->y0[Y] - low) * w * Cp, source + (t->y1[Y] - low) * w * Cp, t->ly[Y],
               w * Cp, row);
         if (grad) memset(back, 0, (size_t)wide * sizeof(REAL));
         if (Pp) memset(mass_row, 0, (size_t)Pp * sizeof(REAL));
         for (int64_t X = 0; X < t->W; X++) {
-            const REAL *a = row + t->x0[X] * Cp, *b = row + t->x1[X] * Cp, share = t->lx[X];
-            int32_t label = labels[X];
-            const int valid = label != t->ignore && label >= 0 && label < t->K;
-            const int64_t place = valid ? slot[label] : 0;
-            if (t->want_ce && valid) {
+            const REAL *restrict a = row + t->x0[X] * Cp, *restrict b = row + t->x1[X] * Cp;
+            const REAL share = t->lx[X];
+            const int32_t place = places[X];
+            if (t->want_ce && place >= 0) {
                 REAL highest = LOWEST, total = 0;
 #pragma omp simd reduction(max : highest)
-                for (int64_t k = 0; k < Kp; k++) {
+                for (int64_t k = 0; k < LANES(Kp); k++) {
                     REAL value = a[k] + share * (b[k] - a[k]);
                     x[k] = value;
                     highest = value > highest ? value : highest;
                 }
 #pragma omp simd reduction(+ : total)
-                for (int64_t k = 0; k < Kp; k++) {
+                for (int64_t k = 0; k < LANES(Kp); k++) {
                     REAL value = exp_(x[k] - highest);
                     e[k] = value;
                     total += value;
                 }
-                ce += (double)(highest + log_(total) - x[place]);
+                ce += (double)(highest - x[place]);
+                product *= (double)total;
+                if (++factors == LOG_EVERY) {
+                    ce += log(product);
+                    product = 1;
+                    factors = 0;
+                }
                 if (grad) {
                     REAL *g0 = back + t->x0[X] * Kp, *g1 = back + t->x1[X] * Kp;
                     const REAL scale = (REAL)1 / total, to1 = share * scale, to0 = scale - to1;
-                    if (g0 == g1) {
-#pragma omp simd
-                        for (int64_t k = 0; k < Kp; k++) g0[k] += scale * e[k];
-                        g0[place] -= 1;
+                    if (share == 0) {
+                        EACH_CHANNEL(k, Kp) g0[k] += scale * e[k];
                     } else {
-#pragma omp simd
-                        for (int64_t k = 0; k < Kp; k++) {
-                            g0[k] += to0 * e[k];
-                            g1[k] += to1 * e[k];
-                        }
-                        g0[place] -= (REAL)1 - share;
-                        g1[place] -= share;
+                        EACH_CHANNEL(k, Kp) g0[k] += to0 * e[k];
+                        EACH_CHANNEL(k, Kp) g1[k] += to1 * e[k];
                     }
                 }
             }
             if (Pp) {
-#pragma omp simd
-                for (int64_t k = 0; k < Pp; k++) {
-                    REAL value = (REAL)1 / ((REAL)1 + exp_(-(a[k] + share * (b[k] - a[k]))));
-                    e[k] = value;
-                    mass_row[k] += value;
-                }
-                if (valid) inter[place] += (double)e[place];
+                EACH_CHANNEL(k, Pp) {
+                        REAL value = a[k] + share * (b[k] - a[k]);
+                        value = (REAL)1 / ((REAL)1 + exp_(-value));
+                        e[k] = value;
+                        mass_row[k] += value;
+                    }
+                if (place >= 0) inter[place] += (double)e[place];
             }
         }
+        ce += log(product);
         for (int64_t k = 0; k < Pp; k++) mass[k] += (double)mass_row[k];
         if (grad) {
-            REAL *g0 = band + (t->y0[Y] - low) * wide, *g1 = band + (t->y1[Y] - low) * wide;
-            if (g0 == g1)
-                for (int64_t i = 0; i < wide; i++) g0[i] += back[i];
-            else
-                spread(g0, g1, back, t->ly[Y], wide);
+            mark(t, places, NULL, (REAL)-1, Kp, back);
+            spread(band + (t->y0[Y] - low) * wide, band + (t->y1[Y] - low) * wide, back, t->ly[Y],
+                   wide);
         }
     }
     t->ce[unit] = ce;
+    free(places);
     free(memory);
     return 0;
 }
@@ -223,55 +257,39 @@ static int dice_gradient_unit(const Task *t, int64_t unit) {
     const int64_t wide = w * Pp;
     REAL *band = t->bands + unit * t->band_rows * w * t->Kp;
     if (Pp == 0) return 0;
-    const int32_t *slot = t->slot + image * t->K;
-    const REAL *on_mass = t->on_mass + image * t->Kp, *on_inter = t->on_inter + image * t->Kp;
-    REAL *memory = scratch(rows * wide + 2 * wide + Pp);
-    if (!memory) return 1;
-    REAL *source = memory, *row = source + rows * wide, *back = row + wide, *g = back + wide;
+    const REAL *restrict on_mass = t->on_mass + image * t->Kp;
+    const REAL *restrict on_inter = t->on_inter + image * t->Kp;
+    REAL *memory = scratch(rows * wide + 2 * wide + Pp + t->W);
+    int32_t *places = malloc((size_t)t->W * sizeof(int32_t));
+    if (!memory || !places) { free(memory); free(places); return 1; }
+    REAL *restrict source = memory, *restrict row = source + rows * wide;
+    REAL *restrict back = row + wide, *restrict g = back + wide, *restrict own = g + Pp;
     lay_out(t, image, low, rows, present, source);
     memset(band, 0, (size_t)(t->band_rows * wide) * sizeof(REAL));
 
     for (int64_t Y = first; Y < last; Y++) {
-        const int32_t *labels = t->labels + (image * t->H + Y) * t->W;
+        places_of(t, image, Y, places);
         blend(source + (t->y0[Y] - low) * wide, source + (t->y1[Y] - low) * wide, t->ly[Y], wide,
               row);
         memset(back, 0, (size_t)wide * sizeof(REAL));
         for (int64_t X = 0; X < t->W; X++) {
-            const REAL *a = row + t->x0[X] * Pp, *b = row + t->x1[X] * Pp, share = t->lx[X];
-            int32_t label = labels[X];
-#pragma omp simd
-            for (int64_t k = 0; k < Pp; k++) {
-                REAL p = (REAL)1 / ((REAL)1 + exp_(-(a[k] + share * (b[k] - a[k]))));
-                g[k] = p * ((REAL)1 - p);
-            }
-            REAL extra = 0;
-            int64_t place = 0;
-            if (label != t->ignore && label >= 0 && label < t->K) {
-                place = slot[label];
-                extra = on_inter[place] * g[place];
-            }
+            const REAL *restrict a = row + t->x0[X] * Pp, *restrict b = row + t->x1[X] * Pp;
+            const REAL share = t->lx[X];
             REAL *g0 = back + t->x0[X] * Pp, *g1 = back + t->x1[X] * Pp;
-            if (g0 == g1) {
-#pragma omp simd
-                for (int64_t k = 0; k < Pp; k++) g0[k] += on_mass[k] * g[k];
-                g0[place] += extra;
-            } else {
-#pragma omp simd
-                for (int64_t k = 0; k < Pp; k++) {
-                    REAL value = on_mass[k] * g[k];
-                    g1[k] += share * value;
-                    g0[k] += ((REAL)1 - share) * value;
+            EACH_CHANNEL(k, Pp) {
+                    REAL p = a[k] + share * (b[k] - a[k]);
+                    p = (REAL)1 / ((REAL)1 + exp_(-p));
+                    g[k] = p * ((REAL)1 - p);
                 }
-                g0[place] += ((REAL)1 - share) * extra;
-                g1[place] += share * extra;
-            }
+            own[X] = places[X] < 0 ? 0 : on_inter[places[X]] * g[places[X]];
+            EACH_CHANNEL(k, Pp) g0[k] += ((REAL)1 - share) * (on_mass[k] * g[k]);
+            if (share != 0)
+                EACH_CHANNEL(k, Pp) g1[k] += share * (on_mass[k] * g[k]);
         }
-        REAL *g0 = band + (t->y0[Y] - low) * wide, *g1 = band + (t->y1[Y] - low) * wide;
-        if (g0 == g1)
-            for (int64_t i = 0; i < wide; i++) g0[i] += back[i];
-        else
-            spread(g0, g1, back, t->ly[Y], wide);
+        mark(t, places, own, 0, Pp, back);
+        spread(band + (t->y0[Y] - low) * wide, band + (t->y1[Y] - low) * wide, back, t->ly[Y], wide);
     }
+    free(places);
     free(memory);
     return 0;
 }
