@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ssa.datasets.base import DATASETS, DataSet
+from ssa.datasets.packed import Packed, pack, pack_key
 from ssa.datasets.pixels import read_pair
 from ssa.datasets.sampler import Token, item_generator
 from ssa.datasets.transforms import TestTransform, TrainTransform, fitted_size, resize_label
@@ -44,6 +45,11 @@ class PairedFolder(Dataset[dict[str, Any]]):
             as the original. Changes what is evaluated, so it belongs to a run's identity.
         cache: keep decoded pairs in memory (each worker process its own). Changes no byte.
         limit: only the first so many pairs.
+        packed: folder for a packed copy (``ssa.datasets.packed``), made on first use; with it
+            ``digest``, that of the data set's content. Changes no byte.
+
+    Raises:
+        SsaError: wrong name, split, transform or folder.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class PairedFolder(Dataset[dict[str, Any]]):
         working_size: tuple[int, int] | None = None,
         cache: bool = False,
         limit: int | None = None,
+        packed: str | Path | None = None,
+        digest: str | None = None,
     ) -> None:
         self.description = DATASETS[dataset] if isinstance(dataset, str) else dataset
         self.pairs = self.description.load_index(Path(root), split)[:limit]
@@ -67,6 +75,14 @@ class PairedFolder(Dataset[dict[str, Any]]):
             {} if cache else None
         )
         self._process = -1
+        self._packed: Packed | None = None
+        if packed is not None:
+            if digest is None:
+                raise ConfigurationError(
+                    "A packed copy needs the digest of the data set's content."
+                )
+            key = pack_key(f"{digest}:{limit}", split, self.working_size)
+            self._packed = Packed(pack(self._decoded, len(self), Path(packed), key), key)
         self.metainfo = {
             "classes": self.description.class_names,
             "palette": [list(colour) for colour in self.description.palette],
@@ -110,12 +126,19 @@ class PairedFolder(Dataset[dict[str, Any]]):
         # The loss wants int64. Either way a copy: the cache must not share memory with a batch.
         target = target.astype(np.int64 if training else np.uint8, order="C")
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(target[None]))
-        inputs = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))
+        inputs = torch.from_numpy(np.stack(cv2.split(shown)))
         return {"inputs": inputs, "data_samples": sample}
 
     def _read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
+        if self._packed is not None:
+            return self._packed[index]
+        if self._cache is None:
+            return self._decoded(index)
+        if index not in self._cache:
+            self._cache[index] = self._decoded(index)
+        return self._cache[index]
+
+    def _decoded(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image, label = read_pair(self.pairs[index], self.table)
         if self.working_size is not None:
             size = fitted_size(label.shape, self.working_size)
@@ -124,8 +147,6 @@ class PairedFolder(Dataset[dict[str, Any]]):
                     cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8
                 )
                 label = resize_label(label, size)
-        if self._cache is not None:
-            self._cache[index] = image, label
         return image, label
 
 

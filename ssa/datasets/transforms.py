@@ -59,7 +59,7 @@ class TrainTransform:
         image, label = resize_image(image, size)[window], label[window]
         flip = bool(rng.random() < self.flip)
         if flip:
-            image, label = image[:, ::-1], label[:, ::-1]
+            image, label = _mirrored(image), _mirrored(label)
         if self.photometric:
             image = distort(np.ascontiguousarray(image), rng)
         return image, label, {"flip": flip, "flip_direction": "horizontal" if flip else None}
@@ -73,10 +73,9 @@ class TrainTransform:
             window = (slice(top, top + height), slice(left, left + width))
             if self.cat_max_ratio >= 1 or attempt == _CROP_TRIES:
                 break
-            counts = np.bincount(label[window].ravel(), minlength=256)
+            counts = cv2.calcHist([label[window]], [0], None, [256], [0, 256]).ravel()
             counts[IGNORE_INDEX] = 0
-            largest = int(counts.max())
-            if (counts > 0).sum() > 1 and largest < self.cat_max_ratio * int(counts.sum()):
+            if (counts > 0).sum() > 1 and counts.max() < self.cat_max_ratio * counts.sum():
                 break
         return window
 
@@ -112,6 +111,10 @@ def fitted_size(shape: tuple[int, ...], scale: tuple[int, ...]) -> tuple[int, in
     height, width = shape
     factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def _mirrored(picture: Pixels) -> Pixels:
+    return np.asarray(cv2.flip(picture, 1), dtype=np.uint8)
 
 
 def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:

@@ -128,6 +128,20 @@ class TestStatelessness:
         assert loaded(cached, IterationSampler(cached, 5, BATCH, ITERATIONS)) == undisturbed
         assert len(pickle.dumps(cached)) < 100_000  # a spawned worker is not sent the pixels
 
+    def test_packing_changes_nothing(self, small_scenes, undisturbed, tmp_path):
+        def build():
+            return PairedFolder(
+                "scenes", small_scenes, "train", TRAIN, seed=5, packed=tmp_path, digest="d"
+            )
+
+        packed = build()
+        sampler = IterationSampler(packed, 5, BATCH, ITERATIONS)
+        assert loaded(packed, sampler, workers=2) == undisturbed
+        (file,) = tmp_path.iterdir()
+        stamp = file.stat().st_mtime_ns
+        assert loaded(build(), sampler) == undisturbed
+        assert file.stat().st_mtime_ns == stamp
+
     def test_an_item_needs_no_history(self, training, undisturbed):
         tokens = list(IterationSampler(training, 5, BATCH, ITERATIONS))
         assert fingerprint(training[tokens[30]]) == undisturbed[7][2]
@@ -438,6 +452,51 @@ class TestTestItems:
                 *range(CAMVID.num_classes), 255,
             }  # fmt: skip
             assert item["inputs"].shape[1:] == item["data_samples"].img_shape
+
+
+class TestPacked:
+    def packed(self, small_scenes, folder, **options):
+        transform = {"kind": "test"}
+        options = {"digest": "d", **options}
+        return PairedFolder("scenes", small_scenes, "val", transform, packed=folder, **options)
+
+    def test_test_items_are_the_same_and_read_no_file(self, small_scenes, tmp_path, monkeypatch):
+        plain = PairedFolder("scenes", small_scenes, "val", {"kind": "test"})
+        packed = self.packed(small_scenes, tmp_path)
+        expected = [fingerprint(plain[i]) for i in range(len(plain))]
+        monkeypatch.setattr("ssa.datasets.segmentation.read_pair", None)
+        assert [fingerprint(packed[i]) for i in range(len(packed))] == expected
+
+    def test_each_content_split_size_and_limit_has_its_own_file(self, small_scenes, tmp_path):
+        for options in ({}, {"digest": "e"}, {"limit": 2}, {"working_size": (36, 30)}):
+            self.packed(small_scenes, tmp_path, **options)
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_a_digest_is_needed(self, small_scenes, tmp_path):
+        with pytest.raises(ConfigurationError, match="needs the digest"):
+            self.packed(small_scenes, tmp_path, digest=None)
+
+    @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[100:], lambda d: b""])
+    def test_damaged_file_is_one_sentence(self, small_scenes, tmp_path, damage):
+        self.packed(small_scenes, tmp_path)
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.raises(DataError, match="delete it"):
+            self.packed(small_scenes, tmp_path)
+
+    def test_unwritable_folder_is_one_sentence(self, small_scenes, tmp_path):
+        (tmp_path / "plain").write_text("")
+        with pytest.raises(DataError, match="Cannot pack"):
+            self.packed(small_scenes, tmp_path / "plain")
+
+    def test_unreadable_pair_leaves_nothing(self, small_scenes, tmp_path, monkeypatch):
+        def fail(pair, table):
+            raise DataError("unreadable")
+
+        monkeypatch.setattr("ssa.datasets.segmentation.read_pair", fail)
+        with pytest.raises(DataError, match="unreadable"):
+            self.packed(small_scenes, tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestPixels:
