@@ -34,6 +34,17 @@ def _transformers() -> ModuleType:
     return transformers
 
 
+def _built(model_class: Any, config: Any) -> Any:
+    """The model, without the warning that its placeholder backbone is no Swin."""
+    verbosity = _transformers().logging
+    before = verbosity.get_verbosity()
+    verbosity.set_verbosity_error()
+    try:
+        return model_class(config)
+    finally:
+        verbosity.set_verbosity(before)
+
+
 def _placeholder_backbone(in_channels: Sequence[int]) -> Any:
     """A config whose only purpose is to tell the decoders the widths of the real backbone."""
     return _transformers().ResNetConfig(
@@ -94,7 +105,7 @@ class TransformersMaskFormerHead(MaskHead):
             decoder_config=decoder,
             num_labels=self.num_classes,
         )
-        built = library.MaskFormerForInstanceSegmentation(config)
+        built = _built(library.MaskFormerForInstanceSegmentation, config)
         module = built.model.transformer_module
         self.pixel_decoder = built.model.pixel_level_module.decoder
         self.position_embedder = module.position_embedder
@@ -104,6 +115,23 @@ class TransformersMaskFormerHead(MaskHead):
         self.layernorm = module.decoder.layernorm
         self.class_predictor = built.class_predictor
         self.mask_embedder = built.mask_embedder
+        self._start_as_released()
+
+    def _start_as_released(self) -> None:
+        """Initialise as facebookresearch/MaskFormer and DETR do.
+
+        transformers, meant for loading checkpoints, draws the queries from N(0, 0.02²): they would
+        start almost equal, and many hundred steps pass before they differ.
+        """
+        torch.nn.init.normal_(self.queries_embedder.weight)
+        for parameter in self.layers.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.xavier_uniform_(parameter)
+        torch.nn.init.kaiming_uniform_(self.pixel_decoder.mask_projection.weight, a=1)
+        for part in (self.class_predictor, self.mask_embedder):
+            for module in part.modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.reset_parameters()
 
     def decode(self, features: Sequence[Tensor]) -> list[MaskPrediction]:
         """One prediction after every decoder layer."""
@@ -166,10 +194,20 @@ class TransformersMask2FormerHead(MaskHead):
             num_queries=queries,
             num_labels=self.num_classes,
         )
-        built = library.Mask2FormerForUniversalSegmentation(config)
+        built = _built(library.Mask2FormerForUniversalSegmentation, config)
         self.pixel_decoder = built.model.pixel_level_module.decoder
         self.transformer = built.model.transformer_module
         self.class_predictor = built.class_predictor
+        self._start_as_released()
+
+    def _start_as_released(self) -> None:
+        """Initialise what transformers draws from N(0, 0.02²) as facebookresearch/Mask2Former."""
+        for name, parameter in self.pixel_decoder.encoder.named_parameters():
+            fixed = "sampling_offsets" in name or "attention_weights" in name
+            if parameter.ndim > 1 and not fixed:
+                torch.nn.init.xavier_uniform_(parameter)
+        torch.nn.init.kaiming_uniform_(self.pixel_decoder.mask_projection.weight, a=1)
+        self.class_predictor.reset_parameters()
 
     def decode(self, features: Sequence[Tensor]) -> list[MaskPrediction]:
         """Predictions before the first layer and after every layer."""
