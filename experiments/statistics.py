@@ -123,6 +123,7 @@ def _mean_iou(intersection: NDArray, union: NDArray) -> NDArray[np.float64]:
 
 def pooled_seed_deviation(groups: Sequence[Sequence[float]]) -> float | None:
     """Standard deviation between seeds pooled over rows; None without two seeds anywhere."""
+    groups = [group for group in groups if group]  # a row whose runs are all missing has no say
     squares = sum(float(np.var(group)) * len(group) for group in groups)
     freedom = sum(len(group) - 1 for group in groups)
     return math.sqrt(squares / freedom) if freedom > 0 else None
