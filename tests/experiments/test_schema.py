@@ -153,8 +153,13 @@ def test_a_run_id_says_what_is_run() -> None:
     assert re.fullmatch(pattern, make_spec().run_id)
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
-scalars |= st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=8),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
 documents = st.dictionaries(
     st.text(max_size=6),
     st.recursive(

@@ -1,0 +1,181 @@
+"""What a call will do: every state has its reason, and the estimate follows from the past."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from lab import write_registry
+from samples import make_areas, make_spec, put
+
+from experiments.environment import PROJECT, changed_modules, code_digest, code_used
+from experiments.plan import DONE, PastCosts, Plan, PlannedCell, PlannedRun, State, look_up
+from experiments.plan import make_plan as plan_tables
+from experiments.records import Failure
+from experiments.registry import load_registry
+from experiments.resolve import Resolver
+from experiments.schema import RunSpec, Table
+from experiments.store import Store, run_lock
+from experiments.workspace import Workspace
+
+SPEC = make_spec()
+AREAS = make_areas(0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def state_of(store: Store, spec: RunSpec = SPEC) -> tuple[str, str]:
+    found = look_up(spec, store)
+    assert found.state in get_args(State)
+    assert (found.record is not None) == (found.state in DONE)
+    return found.state, found.reason
+
+
+def test_what_was_never_begun_is_missing(store: Store) -> None:
+    assert state_of(store) == ("missing", "no record")
+
+
+def test_what_was_interrupted_is_resumed(store: Store) -> None:
+    store.write_spec(SPEC).checkpoint.write_bytes(b"state")
+    assert state_of(store) == ("missing", "interrupted; resumes")
+
+
+def test_what_failed_says_why(store: Store) -> None:
+    failure = Failure(run_id=SPEC.run_id, sentence="It rained.", traceback="", time="")
+    store.write_spec(SPEC).failure.write_text(failure.model_dump_json())
+    assert state_of(store) == ("missing", "the last attempt failed: It rained.")
+
+
+def test_what_another_process_trains_is_running(store: Store) -> None:
+    with run_lock(store.write_spec(SPEC)):
+        assert state_of(store)[0] == "running"
+    assert state_of(store)[0] == "missing"
+
+
+def test_what_has_a_whole_record_is_cached(store: Store) -> None:
+    put(store, SPEC, AREAS)
+    assert state_of(store) == ("cached", "")
+
+
+def test_what_is_damaged_is_named(store: Store) -> None:
+    put(store, SPEC, AREAS)
+    store.folder(SPEC.run_id).record.write_text("{")
+    state, reason = state_of(store)
+    assert state == "damaged"
+    assert str(store.folder(SPEC.run_id).record) in reason
+
+
+def test_what_other_code_made_is_stale_and_names_the_modules(store: Store) -> None:
+    now = code_used([])
+    code = now | {"experiments.statistics": "0" * 64, "ssa.gone": "1" * 64}
+    put(store, SPEC, AREAS, code=code)
+    assert state_of(store) == ("stale", "changed since: experiments.statistics, ssa.gone")
+
+
+def test_code_that_is_the_same_has_not_changed() -> None:
+    code = code_used([])
+    assert "experiments.statistics" in code
+    assert "experiments.schema" not in code, "what cannot change a number makes nothing stale"
+    assert changed_modules(code) == []
+    assert code_digest(code) == code_digest(dict(reversed(code.items())))
+    assert code_digest(code) != code_digest(code | {"experiments.statistics": "0" * 64})
+    assert (PROJECT / "run_all.sh").is_file()
+
+
+# --- the estimate ---------------------------------------------------------------------------------
+
+
+def cell(name: str, state: State, expected: float | None) -> PlannedCell:
+    spec = make_spec(profile=name)
+    return PlannedCell("t", "r", 0, PlannedRun(spec, state, "", None, expected))
+
+
+def test_an_estimate_divides_what_is_missing_by_the_jobs() -> None:
+    plan = Plan((cell("a", "missing", 10.0), cell("b", "missing", 30.0), cell("c", "cached", 99.0)))
+    assert plan.expected_s(jobs=1) == 40.0
+    assert plan.expected_s(jobs=2) == 20.0
+    assert [run.spec.profile for run in plan.to_do] == ["a", "b"]
+
+
+def test_an_unknown_run_is_thought_to_be_like_the_known() -> None:
+    plan = Plan((cell("a", "missing", 10.0), cell("b", "missing", None)))
+    assert plan.expected_s(jobs=1) == 20.0
+    assert Plan((cell("b", "missing", None),)).expected_s(1) is None
+    assert Plan((cell("c", "cached", None),)).expected_s(1) == 0.0
+
+
+def test_a_run_that_two_tables_need_counts_once() -> None:
+    shared = cell("a", "missing", 10.0)
+    other = PlannedCell("u", "r", 0, shared.run)
+    assert Plan((shared, other)).expected_s(1) == 10.0
+    assert len(Plan((shared, other)).runs) == 1
+
+
+def test_costs_come_from_runs_of_the_same_kind_or_else_of_the_profile(store: Store) -> None:
+    ssa = {"name": "ssa", "overrides": {}}
+    for seed, seconds in enumerate([10.0, 20.0, 60.0]):
+        put(store, make_spec(seed=seed), AREAS, total_s=seconds)
+    put(store, make_spec(classifier=ssa), AREAS, total_s=100.0)
+    put(store, make_spec(seed=9), AREAS)
+    store.folder(make_spec(seed=9).run_id).record.write_text("damaged")
+    costs = PastCosts([store])
+    assert costs.of(make_spec(seed=7)) == 20.0
+    assert costs.of(make_spec(classifier=ssa, seed=7)) == 100.0
+    assert costs.of(make_spec(model="other")) == 40.0  # median of 10, 20, 60, 100
+    assert costs.of(make_spec(profile="other")) is None
+    assert look_up(make_spec(seed=7), store, costs).expected_s == 20.0
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resolver(tmp_path_factory: pytest.TempPathFactory) -> Resolver:
+    folder = tmp_path_factory.mktemp("plan")
+    registry = load_registry([write_registry(folder / "registry")])
+    workspace = Workspace(results=folder / "results", data_root=folder / "nothing here")
+    return Resolver(registry, registry.profile("smoke"), workspace)
+
+
+def test_two_tables_with_the_same_row_need_one_run(resolver: Resolver, store: Store) -> None:
+    tables = [resolver.registry.table("pair"), resolver.registry.table("one")]
+    plan = plan_tables(tables, resolver, [0, 1], store)
+    assert [(c.table, c.row, c.seed) for c in plan.cells] == [
+        ("pair", "baseline", 0),
+        ("pair", "baseline", 1),
+        ("pair", "full", 0),
+        ("pair", "full", 1),
+        ("one", "baseline", 0),
+        ("one", "baseline", 1),
+    ]
+    assert len(plan.runs) == 4, "the softmax row of both tables is the same run"
+    assert {run.spec.dataset for run in plan.runs} == {"scenes"}
+
+
+def test_seeds_and_switches_are_other_runs(resolver: Resolver, store: Store) -> None:
+    table = resolver.registry.table("pair")
+    row = table.rows[1].model_dump()
+    row["classifier"]["overrides"] = {"teacher": False, "response_weight": 0}
+    row["classifier"]["overrides"] |= {"semantic_weight": 0, "spatial_weight": 0}
+    changed = Table.model_validate(table.model_dump() | {"rows": [table.rows[0].model_dump(), row]})
+    ids = {
+        run.spec.run_id
+        for which in (table, changed)
+        for run in plan_tables([which], resolver, [0, 1], store).runs
+    }
+    assert len(ids) == 6  # 2 of the shared first row, 2 of each second
+
+
+def test_data_that_is_not_there_blocks_a_cell_with_the_remedy(
+    resolver: Resolver, store: Store
+) -> None:
+    real = Resolver(resolver.registry, resolver.registry.profile("real"), resolver.workspace)
+    plan = plan_tables([resolver.registry.table("one")], real, [0], store)
+    assert plan.runs == ()
+    (cell,) = plan.blocked
+    assert "CamVid" in str(cell.blocked)
+    assert "nothing here" in str(cell.blocked)
