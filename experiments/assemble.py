@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments.counts import CountCell, Counter, count_cells
 from experiments.errors import CorruptRecordError
 from experiments.plan import DONE, Plan, PlannedRun
 from experiments.records import Record
@@ -39,6 +40,7 @@ class RowResult:
     reference: Summary | None
     versus_paper: Verdict
     versus_reference: Verdict
+    counts: dict[str, CountCell]  # params_m, macs_g, macs_all_g, latency_ms
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ class TableResult:
 
 
 def assemble(
-    table: Table, plan: Plan, resolver: Resolver, store: Store, reference: Store | None
+    table: Table,
+    plan: Plan,
+    resolver: Resolver,
+    store: Store,
+    reference: Store | None,
+    counter: Counter,
 ) -> TableResult:
     """Put one table together from what is stored now.
 
@@ -69,6 +76,7 @@ def assemble(
         resolver: the profile of the plan.
         store: the runs' areas are read from it.
         reference: the project's shipped runs; None: there are none to compare with.
+        counter: counts the paper-size networks, if the table has such columns.
     """
     cells = [cell for cell in plan.cells if cell.table == table.name]
     seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
@@ -88,6 +96,7 @@ def assemble(
     pooled = pooled_seed_deviation(
         [*(_mious(done) for done in runs.values()), *(values for values in shipped.values())]
     )
+    counted = bool({"params_m", "macs_g", "macs_all_g"} & set(table.columns))
     rows = []
     for row in table.rows:
         done = runs[row.id]
@@ -123,6 +132,7 @@ def assemble(
                 versus_reference=against_reference(
                     measured, there.median if there else None, noise=sure
                 ),
+                counts=count_cells(row, counter.count(table, row) if counted else None),
             )
         )
     return TableResult(

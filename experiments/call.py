@@ -10,6 +10,8 @@ from rich.console import Console
 
 from experiments import console as show
 from experiments.assemble import TableResult, assemble
+from experiments.count_table import count_table, export_counts
+from experiments.counts import Counter
 from experiments.data import locate
 from experiments.environment import cpu_count
 from experiments.errors import NotYetError, UnknownNameError
@@ -53,6 +55,11 @@ class Call:
             return None
         return Store(self.workspace.reference)
 
+    @property
+    def counter(self) -> Counter:
+        """Counts networks and remembers the counts among the results."""
+        return Counter(self.registry, self.workspace.results / "complexity")
+
     def tables(self, item: str) -> list[Table]:
         """The tables that ``item`` names.
 
@@ -77,6 +84,15 @@ class Call:
         """What there is and what is to be done."""
         past = [self.reference] if self.reference else []
         return make_plan(tables, self.resolver, self.seeds, self.store, past)
+
+    def count(self, item: str, console: Console) -> int:
+        """Count the paper-size networks of a table; no data, no training. Returns the exit code."""
+        for table in self.tables(item):
+            result = count_table(table, self.counter)
+            paths = export_counts(result, self.workspace.results / "tables")
+            show.show_counts(console, result)
+            show.show_paths(console, paths)
+        return COMPLETE
 
     def run(self, item: str, console: Console, *, dry: bool = False) -> int:
         """Plan, train what is missing, assemble, print and export; returns the exit code."""
@@ -114,11 +130,10 @@ class Call:
         return locate(DataChoice(name=spec.dataset, settings=given), self.workspace).root
 
     def _table(self, table: Table, plan: Plan, console: Console) -> TableResult:
-        result = assemble(table, plan, self.resolver, self.store, self.reference)
+        result = assemble(table, plan, self.resolver, self.store, self.reference, self.counter)
         paths = export(result, self.workspace.results / "tables")
         show.show_table(console, result)
-        suffixes = ",".join(path.suffix[1:] for path in paths)
-        console.print(f"Written: {paths[0].with_suffix('')}.{{{suffixes}}}", soft_wrap=True)
+        show.show_paths(console, paths)
         return result
 
 

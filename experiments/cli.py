@@ -39,6 +39,12 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Only(str, Enum):
+    """What part of a table."""
+
+    complexity = "complexity"
+
+
 ProfileOption = Annotated[str, typer.Option(help="Size of everything: smoke, quick, camvid.")]
 SeedsOption = Annotated[
     str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
@@ -91,6 +97,9 @@ def run(
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    only: Annotated[
+        Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
+    ] = None,
 ) -> None:
     """Train what ITEM needs and is missing, print and export it.
 
@@ -99,6 +108,8 @@ def run(
     from experiments.console import make_console
 
     call = _call(profile, seeds, jobs, device, data_root, results, registry)
+    if only is Only.complexity:
+        raise typer.Exit(call.count(item, make_console()))
     raise typer.Exit(call.run(item, make_console(), dry=dry_run))
 
 
@@ -171,6 +182,7 @@ def expand(arguments: list[str]) -> list[str]:
     if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
         return arguments
     extra = [Path(b) for a, b in itertools.pairwise(arguments) if a == "--registry"]
+    extra += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--registry=")]
     items = [*load_registry(extra).tables, *paper_items(), "all"]
     if arguments[0] not in items:
         names = [verb for verb in verbs if verb != "run"]

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -15,7 +16,8 @@ from rich.table import Table as RichTable
 from typing_extensions import Self
 
 from experiments.assemble import TableResult
-from experiments.export import caption, display_columns, display_rows, footnotes
+from experiments.count_table import CountTable, count_columns, count_notes, count_rows
+from experiments.export import alignment, caption, display_columns, display_rows, footnotes
 from experiments.launch import Outcome
 from experiments.plan import Plan, PlannedRun
 from experiments.progress import read_progress
@@ -36,13 +38,33 @@ def make_console(*, stderr: bool = False) -> Console:
 def show_table(console: Console, result: TableResult) -> None:
     """Print a table with its caption and notes."""
     table = RichTable(title=escape(result.table.source), caption=escape(caption(result)))
-    for index, name in enumerate(display_columns(result)):
-        table.add_column(escape(name), justify="right" if 1 <= index <= 4 else "left")
+    for name, side in zip(display_columns(result), alignment(result)):
+        table.add_column(escape(name), justify="right" if side == "r" else "left")
     for row in display_rows(result):
         table.add_row(*map(escape, row))
     console.print(table)
     for number, text, _ in footnotes(result):
         console.print(escape(f"[{number}] {text}"))
+
+
+def show_counts(console: Console, result: CountTable) -> None:
+    """Print the parameters and multiply-accumulates of a table beside the paper's."""
+    heading = f"{result.table.source}: parameters and multiply-accumulates"
+    table = RichTable(title=escape(heading))
+    for index, name in enumerate(count_columns()):
+        table.add_column(escape(name), justify="left" if index in (0, 1) else "right")
+    for row in count_rows(result):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for number, text, _ in count_notes(result):
+        console.print(escape(f"[{number}] {text}"))
+    console.print(result.summary())
+
+
+def show_paths(console: Console, paths: Sequence[Path]) -> None:
+    """Print where a table was written, in one line."""
+    suffixes = ",".join(path.suffix[1:] for path in paths)
+    console.print(f"Written: {paths[0].with_suffix('')}.{{{suffixes}}}", soft_wrap=True)
 
 
 def show_plan(console: Console, plan: Plan, jobs: int) -> None:

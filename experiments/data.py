@@ -40,9 +40,9 @@ def locate(choice: DataChoice, workspace: Workspace) -> Located:
 
 @lru_cache(maxsize=32)
 def _locate(name: str, settings: str, workspace: Workspace) -> Located:
-    from ssa.datasets import DATASETS
+    from ssa.datasets import find
 
-    dataset = DATASETS[name]
+    dataset = find(name, workspace.data_root)
     given = json.loads(settings)
     if name == "scenes":
         root, digest, filled = _make_scenes(given, workspace)

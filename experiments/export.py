@@ -6,7 +6,6 @@ Equal records give equal bytes: nothing here depends on the time or the machine 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ from typing import Any
 import pandas as pd
 
 from experiments.assemble import RowResult, TableResult
+from experiments.counts import CountCell
 from experiments.files import write_atomically
 from experiments.records import Record
-from experiments.registry import NUMBER_OF_TABLES
+from experiments.schema import Metric
 from experiments.statistics import Gain, Summary
+from experiments.text import MISSING, latex_table, markdown_table, table_stem
 
 DEFAULT_PROFILE = "quick"
-MISSING = "–"
 
 
 def export(result: TableResult, folder: Path) -> list[Path]:
@@ -45,9 +45,7 @@ def export(result: TableResult, folder: Path) -> list[Path]:
 
 def file_stem(result: TableResult) -> str:
     """``table08`` for the default profile, ``table08-camvid`` for another."""
-    match = re.fullmatch(r"table(\d+)", result.table.name)
-    number = int(match.group(1)) if match else 0
-    name = f"table{number:02d}" if 1 <= number <= NUMBER_OF_TABLES else result.table.name
+    name = table_stem(result.table.name)
     return name if result.profile == DEFAULT_PROFILE else f"{name}-{result.profile}"
 
 
@@ -74,9 +72,9 @@ def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
         "gain_low_points": gain.low if gain else None,
         "gain_high_points": gain.high if gain else None,
         "reported_miou_percent": reported.miou,
-        "reported_params_m": reported.params_m,
-        "reported_macs_g": reported.macs_g,
-        "reported_latency_ms": reported.latency_ms,
+        **{metric: cell.measured for metric, cell in row.counts.items()},
+        **{f"reported_{metric}": cell.reported for metric, cell in row.counts.items()},
+        **{f"versus_paper_{metric}": cell.verdict.word for metric, cell in row.counts.items()},
         "reference_miou_percent": there.median if there else None,
         "versus_paper": row.versus_paper.word,
         "versus_paper_reason": row.versus_paper.reason,
@@ -142,6 +140,7 @@ def display_columns(result: TableResult) -> list[str]:
     seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
     return [
         "Method",
+        *(COUNT_HEADINGS[metric] for metric in counted_columns(result)),
         f"mIoU, median of {seeds} (min–max)",
         "Gain [95 % interval]",
         "Paper",
@@ -151,12 +150,32 @@ def display_columns(result: TableResult) -> list[str]:
     ]
 
 
+#: complexity columns: ours counted on the paper-size network, the paper's in brackets
+COUNT_HEADINGS: dict[Metric, str] = {
+    "params_m": "Params, M (paper)",
+    "macs_g": "MACs, G (paper)",
+    "macs_all_g": "All MACs, G",
+    "latency_ms": "Latency, ms (paper)",
+}
+
+
+def counted_columns(result: TableResult) -> list[Metric]:
+    """The complexity columns of a table, in its order."""
+    return [metric for metric in result.table.columns if metric in COUNT_HEADINGS]
+
+
+def alignment(result: TableResult) -> str:
+    """``l`` or ``r`` for each displayed column."""
+    return "l" + "r" * (len(counted_columns(result)) + 4) + "ll"
+
+
 def display_rows(result: TableResult) -> list[list[str]]:
     """The printed table's cells as text."""
     notes = footnotes(result)
     return [
         [
             row.row.label + "".join(f"[{number}]" for number, _, ids in notes if row.row.id in ids),
+            *(show_count(row.counts[metric]) for metric in counted_columns(result)),
             show_summary(row.miou),
             show_gain(row.gain),
             show_number(row.row.reported.miou),
@@ -173,6 +192,7 @@ def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
     texts: dict[str, set[str]] = {}
     for row in result.rows:
         candidates = [row.row.reading or ""]
+        candidates += [row.row.notes.get(metric, "") for metric in counted_columns(result)]
         candidates += [f"Stale: {reason}." for reason in row.stale]
         candidates += [f"Not run: {reason}" for reason in row.absent]
         if row.gain is not None and row.gain.num_seeds == 1:
@@ -196,66 +216,37 @@ def caption(result: TableResult) -> str:
 
 def to_markdown(result: TableResult) -> str:
     """A pipe table with its caption and notes."""
-    lines = [f"**{result.table.source}.** {caption(result)}", ""]
-    columns, rows = display_columns(result), display_rows(result)
-    lines.append("| " + " | ".join(columns) + " |")
-    lines.append("|" + "|".join([" --- ", *[" ---: "] * 4, *[" --- "] * 2]) + "|")
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
-    notes = footnotes(result)
-    if notes:
-        lines += ["", *(f"[{number}] {text}  " for number, text, _ in notes)]
-    return "\n".join(lines) + "\n"
+    notes = [(number, text) for number, text, _ in footnotes(result)]
+    return markdown_table(
+        result.table.source,
+        caption(result),
+        display_columns(result),
+        display_rows(result),
+        alignment(result),
+        notes,
+    )
 
 
 def to_latex(result: TableResult) -> str:
-    """A ``table`` environment with booktabs rules; needs ``\\usepackage{booktabs}``."""
-    frame = pd.DataFrame(display_rows(result), columns=display_columns(result))
-    frame = frame.map(escape_latex)
-    frame.columns = [escape_latex(name) for name in frame.columns]
-    body = frame.style.hide(axis="index").to_latex(
-        hrules=True, column_format="l" + "r" * 4 + "l" * 2
+    """A ``table`` environment with booktabs rules; needs ``\\usepackage{booktabs,graphicx}``."""
+    notes = [(number, text) for number, text, _ in footnotes(result)]
+    return latex_table(
+        file_stem(result),
+        caption(result),
+        display_columns(result),
+        display_rows(result),
+        alignment(result),
+        notes,
     )
-    notes = [f"[{n}] {escape_latex(text)}" for n, text, _ in footnotes(result)]
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{escape_latex(caption(result))}}}",
-        f"\\label{{tab:{file_stem(result)}}}",
-        "\\resizebox{\\linewidth}{!}{%",
-        body.rstrip().replace("\\end{tabular}", "\\end{tabular}}"),
-        *(f"\\par\\smallskip\\footnotesize {note}" for note in notes),
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "−": "$-$",
-    "≤": r"$\le$",
-    "×": r"$\times$",
-    "τ": r"$\tau$",
-    "λ": r"$\lambda$",
-    "φ": r"$\varphi$",
-    "[": "{[}",
-    "]": "{]}",
-}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_LATEX.get(character, character) for character in text)
+def show_count(cell: CountCell) -> str:
+    """``14.13 (14.2)``; a number that differs from the paper's is marked ``≠``."""
+    measured = MISSING if cell.measured is None else f"{cell.measured:.2f}"
+    if cell.reported is None:
+        return measured
+    mark = " ≠" if cell.verdict.word == "different" else ""
+    return f"{measured}{mark} ({cell.reported:g})"
 
 
 def show_number(value: float | None) -> str:

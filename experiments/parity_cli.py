@@ -1,4 +1,4 @@
-"""``./run_all.sh parity classifier | model | rival``: a line of JSON a file, exit 1 if one differs."""
+"""``./run_all.sh parity``: a line of JSON a file, exit 1 if one differs."""
 
 from __future__ import annotations
 

@@ -54,6 +54,10 @@ class Row(Declared):
     readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row
     reading: str | None = None  # footnote where the paper is ambiguous
+    notes: dict[Metric, str] = Field(default_factory=dict)  # why a number differs from the paper's
+    counted_with: dict[Literal["size", "num_classes"], int] = Field(
+        default_factory=dict
+    )  # where the paper's count was made with another input or number of classes
     group: str | None = None  # heading that rows share in the paper's layout
 
     @field_validator("id")
@@ -74,6 +78,7 @@ class Table(Declared):
     model: str | None = None
     dataset: str | None = None
     columns: tuple[Metric, ...] = ("miou",)
+    params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
 
     @model_validator(mode="after")

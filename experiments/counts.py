@@ -1,0 +1,168 @@
+"""Parameters and multiply-accumulates of a table's rows, always of the paper-size network.
+
+A count depends on nothing but the network's config and our code, so it is kept and reread; a
+change of either counts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from experiments.files import write_atomically
+from experiments.records import Stored
+from experiments.registry import ExperimentRegistry
+from experiments.resolve import resolve_classifier
+from experiments.schema import ModelCard, Row, Table
+from experiments.verdict import Verdict, of_complexity
+
+#: side of the square input in pixels, as the paper counts (Table 1)
+SIDE = 512
+SIDE_OF = {"pascal_context": 480}
+#: decimals that the paper prints
+DIGITS = 1
+
+
+class Count(Stored):
+    """What one network costs."""
+
+    params_m: float  # the auxiliary head included, the teacher left out
+    macs_g: float  # the paper's convention
+    macs_all_g: float  # every matrix product
+    num_classes: int
+    size: int  # side of the input, pixels
+
+
+@dataclass(frozen=True)
+class CountCell:
+    """One complexity number of a row beside the paper's."""
+
+    measured: float | None
+    reported: float | None
+    verdict: Verdict
+    note: str | None  # why they differ, from the table's file
+
+
+class Counter:
+    """Counts the rows of tables and remembers the results.
+
+    Args:
+        registry: where models are declared.
+        folder: where counts are kept.
+    """
+
+    def __init__(self, registry: ExperimentRegistry, folder: Path) -> None:
+        self.registry = registry
+        self.folder = folder
+
+    def count(self, table: Table, row: Row) -> Count:
+        """The cost of a row's network; counted now if it is not known.
+
+        Raises:
+            SsaError: the network cannot be built; results cannot be written.
+        """
+        card = self.registry.model(str(row.model or table.model))
+        dataset = str(row.dataset or table.dataset)
+        size = row.counted_with.get("size", SIDE_OF.get(dataset, SIDE))
+        num_classes = row.counted_with.get("num_classes") or _num_classes(dataset)
+        found = self._look_up(card, row, num_classes, size)
+        if table.params_num_classes in (None, num_classes):
+            return found
+        once = self._look_up(card, row, int(table.params_num_classes or 0), size)
+        return found.model_copy(update={"params_m": once.params_m})
+
+    def _look_up(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Count:
+        classifier = resolve_classifier(row)
+        asked = {
+            "segmentor": card.segmentor,
+            "adapted": card.adapted,
+            "overrides": row.model_overrides,
+            "classifier": classifier,
+            "num_classes": num_classes,
+            "size": size,
+            "code": code_that_counts(),
+        }
+        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        path = self.folder / f"{card.name}-{classifier['name']}-{num_classes}-{size}-{key}.json"
+        try:
+            return Count.model_validate_json(path.read_text())
+        except (OSError, ValidationError):
+            count = _count(card, classifier, row.model_overrides, num_classes, size)
+        write_atomically(path, count.model_dump_json(indent=1) + "\n")
+        return count
+
+
+def _count(
+    card: ModelCard,
+    classifier: dict[str, Any],
+    overrides: dict[str, Any],
+    num_classes: int,
+    size: int,
+) -> Count:
+    from experiments.complexity import complexity
+
+    found = complexity(
+        card.model_dump(),
+        classifier,
+        num_classes=num_classes,
+        size=size,
+        model_overrides=overrides,
+    )
+    return Count(
+        params_m=found.params_m,
+        macs_g=found.macs_g,
+        macs_all_g=found.macs_all_g,
+        num_classes=num_classes,
+        size=size,
+    )
+
+
+def _num_classes(dataset: str) -> int:
+    from ssa.datasets import DATASETS
+
+    return DATASETS[dataset].num_classes
+
+
+@lru_cache(maxsize=1)
+def code_that_counts() -> str:
+    """sha256 over the sources that a count depends on."""
+    import experiments
+    import ssa
+
+    here, there = Path(str(experiments.__file__)).parent, Path(str(ssa.__file__)).parent
+    folders = ("backbones", "classifiers", "heads", "mask_classifiers")
+    paths = [here / "complexity.py", there / "models.py"]
+    paths += [path for name in folders for path in sorted((there / name).glob("*.py"))]
+    sha = hashlib.sha256()
+    for path in paths:
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+def count_cells(row: Row, count: Count | None) -> dict[str, CountCell]:
+    """``params_m``, ``macs_g``, ``macs_all_g`` and ``latency_ms`` of a row beside the paper's.
+
+    Latency is not counted; it is measured by ``bench latency`` on a device and compared as a ratio.
+    """
+    reported = row.reported
+    pairs = {
+        "params_m": (count.params_m if count else None, reported.params_m),
+        "macs_g": (count.macs_g if count else None, reported.macs_g),
+        "macs_all_g": (count.macs_all_g if count else None, None),
+        "latency_ms": (None, reported.latency_ms),
+    }
+    return {
+        metric: CountCell(
+            measured,
+            printed,
+            of_complexity(measured, printed, digits=DIGITS),
+            row.notes.get(metric),  # type: ignore[call-overload]
+        )
+        for metric, (measured, printed) in pairs.items()
+    }
