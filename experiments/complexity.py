@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssa.backbones.layers import ResizeTo
+from ssa.clustering import PrototypeProduct
 from ssa.errors import ConfigurationError
 from ssa.meta import meta_device
 from ssa.models import build_segmentor
@@ -207,6 +208,11 @@ def _adapter(module: PrototypeAdapter, centre: Tensor, out: Tensor) -> int:
     return rows * first.in_features * first.out_features + rectified
 
 
+def _product(module: PrototypeProduct, rows: Tensor, out: Tensor) -> int:
+    """Prototypes in place of the 1×1 convolution: Table 2's figures of the rivals count them."""
+    return rows.numel() * out.shape[1]
+
+
 #: what the paper's convention counts, by exact class; a hard sigmoid is a ReLU6 in released code
 COUNTERS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], int]] = {
     nn.Conv1d: _convolution,
@@ -230,6 +236,7 @@ COUNTERS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], int]] = {
     nn.ReLU6: _of_output,
     nn.Upsample: _of_output,
     PrototypeAdapter: _adapter,
+    PrototypeProduct: _product,
     ResizeTo: _of_output,
 }
 #: subclasses that count as the layer they are: mmcv's for empty batches

@@ -8,10 +8,18 @@ over segments: no loop over classes, no boolean indexing, nothing that the host 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast switched off, on devices that know it (the meta device does not)."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def pixel_embeddings(features: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -19,10 +27,21 @@ def pixel_embeddings(features: Tensor, norm: nn.LayerNorm) -> Tensor:
 
     Always float32, inside autocast too: densities and transport plans need it.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features.device):
         rows = features.float().permute(0, 2, 3, 1).flatten(0, 2)
         weight, bias = norm.weight.float(), norm.bias.float()
         return F.normalize(F.layer_norm(rows, norm.normalized_shape, weight, bias, norm.eps))
+
+
+class PrototypeProduct(nn.Module):
+    """Rows (n, D) times prototypes (C, D) transposed: (n, C).
+
+    A module, so that what decides is counted where the paper's Table 2 counted it.
+    """
+
+    def forward(self, rows: Tensor, prototypes: Tensor) -> Tensor:
+        """Inner products of every row with every prototype."""
+        return rows @ prototypes.T
 
 
 def class_layer_norm(scores: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -13,11 +13,13 @@ from typing_extensions import Self
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.clustering import (
+    PrototypeProduct,
     as_map,
     class_layer_norm,
     class_sinkhorn,
     class_softmin,
     component_sums,
+    full_precision,
     gumbel_noise,
     mean_where,
     moved_prototypes,
@@ -121,6 +123,7 @@ class DncClassifier(PixelClassifier):
         config = self.config
         self.feat_norm = nn.LayerNorm(channels)
         self.mask_norm = nn.LayerNorm(num_classes)
+        self.product = PrototypeProduct()
         centroids = torch.empty(num_classes, config.centroids_per_class, channels)
         self.register_buffer("centroids", nn.init.trunc_normal_(centroids, std=0.02))
         self.memory: RingMemory | None = None
@@ -139,9 +142,9 @@ class DncClassifier(PixelClassifier):
 
     def similarities(self, embeddings: Tensor) -> Tensor:
         """Cosines (n, K, P) of embeddings (n, D) to the sub-centroids."""
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings.device):
             unit = F.normalize(self.centroids.float(), dim=-1)
-            return (embeddings @ unit.flatten(0, 1).T).unflatten(1, unit.shape[:2])
+            return self.product(embeddings, unit.flatten(0, 1)).unflatten(1, unit.shape[:2])
 
     def decide(self, similarities: Tensor) -> Tensor:
         """Class scores (n, K) of cosines (n, K, P)."""

@@ -13,10 +13,12 @@ from typing_extensions import Self
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.clustering import (
+    PrototypeProduct,
     as_map,
     class_counts,
     class_layer_norm,
     class_sinkhorn,
+    full_precision,
     mean_where,
     own_class_scores,
     pixel_classes,
@@ -130,6 +132,7 @@ class GmmSegClassifier(PixelClassifier):
             )
         self.feat_norm = nn.LayerNorm(width)
         self.mask_norm = nn.LayerNorm(num_classes)
+        self.product = PrototypeProduct()
         means = nn.init.trunc_normal_(torch.empty(num_classes, config.components, width), std=0.02)
         self.register_buffer("means", F.normalize(means, dim=-1))
         self.register_buffer("deviations", torch.ones_like(means))
@@ -147,7 +150,7 @@ class GmmSegClassifier(PixelClassifier):
 
     def log_densities(self, embeddings: Tensor) -> Tensor:
         """log N (n, K, P) of embeddings (n, d), as two matrix products."""
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings.device):
             means = F.normalize(self.means.float(), dim=-1).flatten(0, 1)
             deviations = self.deviations.float().flatten(0, 1)
             precision = deviations.square().reciprocal()
@@ -156,8 +159,8 @@ class GmmSegClassifier(PixelClassifier):
                 + deviations.log().sum(1)
                 + 0.5 * (means.square() * precision).sum(1)
             )
-            quadratic = embeddings.square() @ precision.T
-            linear = embeddings @ (means * precision).T
+            quadratic = self.product(embeddings.square(), precision)
+            linear = self.product(embeddings, means * precision)
             return (linear - 0.5 * quadratic - constant).unflatten(1, self.means.shape[:2])
 
     def class_scores(self, log_densities: Tensor) -> Tensor:

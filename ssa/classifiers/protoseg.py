@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.clustering import (
+    PrototypeProduct,
     as_map,
     class_layer_norm,
     class_sinkhorn,
     component_sums,
+    full_precision,
     gumbel_noise,
     mean_where,
     moved_prototypes,
@@ -129,6 +131,7 @@ class ProtoSegClassifier(PixelClassifier):
         )
         self.feat_norm = nn.LayerNorm(channels)
         self.mask_norm = nn.LayerNorm(num_classes)
+        self.product = PrototypeProduct()
         prototypes = torch.empty(num_classes, config.prototypes_per_class, channels)
         self.register_buffer("prototypes", nn.init.trunc_normal_(prototypes, std=0.02))
         weights = None if config.class_weights is None else torch.tensor(config.class_weights)
@@ -147,9 +150,9 @@ class ProtoSegClassifier(PixelClassifier):
 
     def similarities(self, embeddings: Tensor) -> Tensor:
         """Cosines (n, K, P) of embeddings (n, D) to the prototypes."""
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings.device):
             unit = F.normalize(self.prototypes.float(), dim=-1)
-            return (embeddings @ unit.flatten(0, 1).T).unflatten(1, unit.shape[:2])
+            return self.product(embeddings, unit.flatten(0, 1)).unflatten(1, unit.shape[:2])
 
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""

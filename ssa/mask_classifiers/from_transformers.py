@@ -6,7 +6,8 @@ so that every mask classifier shares one ResNet, its weights and its learning-ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -34,15 +35,16 @@ def _transformers() -> ModuleType:
     return transformers
 
 
-def _built(model_class: Any, config: Any) -> Any:
-    """The model, without the warning that its placeholder backbone is no Swin."""
-    verbosity = _transformers().logging
-    before = verbosity.get_verbosity()
-    verbosity.set_verbosity_error()
+@contextmanager
+def _errors_only() -> Iterator[ModuleType]:
+    """The library, silent about its placeholder backbone being no Swin."""
+    library = _transformers()
+    before = library.logging.get_verbosity()
+    library.logging.set_verbosity_error()
     try:
-        return model_class(config)
+        yield library
     finally:
-        verbosity.set_verbosity(before)
+        library.logging.set_verbosity(before)
 
 
 def _placeholder_backbone(in_channels: Sequence[int]) -> Any:
@@ -54,6 +56,11 @@ def _placeholder_backbone(in_channels: Sequence[int]) -> Any:
         layer_type="basic",
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
+
+
+def _on_one_device(built: Any) -> None:
+    """Some parameters of transformers ignore the default device (torch.Tensor(...)): mend that."""
+    built.to(built.class_predictor.weight.device)
 
 
 @MODELS.register_module()
@@ -86,26 +93,27 @@ class TransformersMaskFormerHead(MaskHead):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        library = _transformers()
-        decoder = library.DetrConfig(
-            d_model=channels,
-            num_queries=queries,
-            decoder_layers=layers,
-            decoder_ffn_dim=hidden,
-            decoder_attention_heads=num_heads,
-            encoder_layers=0,
-            encoder_attention_heads=num_heads,
-            dropout=dropout,
-            backbone_config=_placeholder_backbone(in_channels),
-        )
-        config = library.MaskFormerConfig(
-            fpn_feature_size=channels,
-            mask_feature_size=channels,
-            backbone_config=_placeholder_backbone(in_channels),
-            decoder_config=decoder,
-            num_labels=self.num_classes,
-        )
-        built = _built(library.MaskFormerForInstanceSegmentation, config)
+        with _errors_only() as library:
+            decoder = library.DetrConfig(
+                d_model=channels,
+                num_queries=queries,
+                decoder_layers=layers,
+                decoder_ffn_dim=hidden,
+                decoder_attention_heads=num_heads,
+                encoder_layers=0,
+                encoder_attention_heads=num_heads,
+                dropout=dropout,
+                backbone_config=_placeholder_backbone(in_channels),
+            )
+            config = library.MaskFormerConfig(
+                fpn_feature_size=channels,
+                mask_feature_size=channels,
+                backbone_config=_placeholder_backbone(in_channels),
+                decoder_config=decoder,
+                num_labels=self.num_classes,
+            )
+            built = library.MaskFormerForInstanceSegmentation(config)
+        _on_one_device(built)
         module = built.model.transformer_module
         self.pixel_decoder = built.model.pixel_level_module.decoder
         self.position_embedder = module.position_embedder
@@ -180,21 +188,22 @@ class TransformersMask2FormerHead(MaskHead):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        library = _transformers()
-        config = library.Mask2FormerConfig(
-            backbone_config=_placeholder_backbone(in_channels),
-            feature_size=channels,
-            mask_feature_size=channels,
-            hidden_dim=channels,
-            encoder_layers=encoder_layers,
-            encoder_feedforward_dim=encoder_hidden,
-            decoder_layers=layers + 1,  # transformers counts the prediction before the first
-            dim_feedforward=hidden,
-            num_attention_heads=num_heads,
-            num_queries=queries,
-            num_labels=self.num_classes,
-        )
-        built = _built(library.Mask2FormerForUniversalSegmentation, config)
+        with _errors_only() as library:
+            config = library.Mask2FormerConfig(
+                backbone_config=_placeholder_backbone(in_channels),
+                feature_size=channels,
+                mask_feature_size=channels,
+                hidden_dim=channels,
+                encoder_layers=encoder_layers,
+                encoder_feedforward_dim=encoder_hidden,
+                decoder_layers=layers + 1,  # transformers counts the prediction before the first
+                dim_feedforward=hidden,
+                num_attention_heads=num_heads,
+                num_queries=queries,
+                num_labels=self.num_classes,
+            )
+            built = library.Mask2FormerForUniversalSegmentation(config)
+        _on_one_device(built)
         self.pixel_decoder = built.model.pixel_level_module.decoder
         self.transformer = built.model.transformer_module
         self.class_predictor = built.class_predictor
