@@ -165,6 +165,29 @@ def doctor(
     raise typer.Exit(show_findings(make_console(), findings))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="classifier, latency or loading.")],
+    results: ResultsOption = DEFAULT_RESULTS,
+) -> None:
+    """Measure speed and memory side by side; further options go to the benchmark (see its --help).
+
+    Writes results/benchmarks/. Ratios are to be compared, not seconds.
+    """
+    import subprocess
+
+    from experiments.environment import PROJECT
+
+    known = sorted(path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py"))
+    if name not in known:
+        raise UnknownNameError("benchmark", name, known)
+    command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
+    if "--help" not in context.args:
+        command += ["--out", str(results.resolve() / "benchmarks")]
+    raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
+
+
 app.add_typer(parity_cli.app, name="parity")
 app.add_typer(data_cli.app, name="data")
 

@@ -151,9 +151,10 @@ def count_cells(row: Row, count: Count | None) -> dict[str, CountCell]:
     Latency is not counted; it is measured by ``bench latency`` on a device and compared as a ratio.
     """
     reported = row.reported
+    macs_g = getattr(count, row.macs_printed) if count else None
     pairs = {
         "params_m": (count.params_m if count else None, reported.params_m),
-        "macs_g": (count.macs_g if count else None, reported.macs_g),
+        "macs_g": (macs_g, reported.macs_g),
         "macs_all_g": (count.macs_all_g if count else None, None),
         "latency_ms": (None, reported.latency_ms),
     }

@@ -68,8 +68,11 @@ def resolve_classifier(row: Row) -> dict[str, Any]:
         ConfigurationError: no such switch, or an invalid combination.
     """
     from ssa.classifiers import CLASSIFIERS
+    from ssa.models import NO_CLASSIFIER
 
     choice = row.classifier
+    if choice.name == NO_CLASSIFIER:
+        return {"name": NO_CLASSIFIER, "overrides": {}}
     config_class = CLASSIFIERS[choice.name].Config
     preset = choice.preset or config_class.default_preset
     config = config_class.preset(preset, **choice.overrides)

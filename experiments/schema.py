@@ -55,6 +55,8 @@ class Row(Declared):
     gain_over: str | None = None  # row id of the baseline; None: the table's first row
     reading: str | None = None  # footnote where the paper is ambiguous
     notes: dict[Metric, str] = Field(default_factory=dict)  # why a number differs from the paper's
+    #: which of our counts the printed MACs are: by hooks on modules, or of every product
+    macs_printed: Literal["macs_g", "macs_all_g"] = "macs_g"
     counted_with: dict[Literal["size", "num_classes"], int] = Field(
         default_factory=dict
     )  # where the paper's count was made with another input or number of classes

@@ -1,7 +1,8 @@
 """The training process of one run: ``python -m experiments.train RUN_FOLDER --data DIR``.
 
 It holds the run's lock, trains (or resumes), scores and writes the record. Exit codes:
-0 the record is there; 1 it failed (failure.json says why); 75 another process holds the run.
+0 the record is there; 1 it failed (failure.json says why); 74 it failed and could not even write
+why; 75 another process holds the run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from experiments.config import Surroundings
     from experiments.evaluate import ImageAreas
 
+UNWRITABLE = 74  # EX_IOERR: the run's folder takes nothing more
 BUSY = 75  # EX_TEMPFAIL: another process trains this run
 _PR_SET_PDEATHSIG = 1
 
@@ -57,6 +60,7 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
     from experiments.config import runner_config
 
     started = now()
+    print(f"{started} {'resuming' if around.resume else 'training'} {spec.run_id}", flush=True)
     _register_components()
     if around.device == "cpu":
         # warn_only: a few of mmsegmentation's operations have no deterministic form
@@ -203,7 +207,7 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
     from experiments.config import Surroundings
 
     torch.set_num_threads(options.threads)
-    resume = folder.checkpoint.exists() and zipfile.is_zipfile(folder.checkpoint)
+    resume = folder.checkpoint.exists() and _is_whole(folder.checkpoint)
     if folder.checkpoint.exists() and not resume:
         print(f"{folder.checkpoint} is damaged; the run starts anew.", file=sys.stderr)
     return Surroundings(
@@ -219,14 +223,26 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
     )
 
 
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether every part of a checkpoint has the checksum that it was written with."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError):
+        return False
+
+
 def _fail(folder: RunFolder, sentence: str) -> int:
-    traceback.print_exc()
-    print(sentence, file=sys.stderr)
+    with contextlib.suppress(OSError):  # the log lies on the same disk
+        traceback.print_exc()
+        print(sentence, file=sys.stderr)
     failure = Failure(
         run_id=folder.path.name, sentence=sentence, traceback=traceback.format_exc(), time=now()
     )
-    with contextlib.suppress(SsaError):  # a full disk: the parent still reads our last words
+    try:
         write_atomically(folder.failure, failure.model_dump_json(indent=1))
+    except SsaError:
+        return UNWRITABLE
     return 1
 
 
