@@ -93,6 +93,8 @@ class SSAClassifier(PixelClassifier):
             ignore_index=ignore_index,
             align_corners=align_corners,
         )
+        #: whether this is a deployed copy with constants folded in
+        self.folded = False
         switches = self.config
         layers = switches.projection_layers
         plain = not switches.adapts and switches.cosine_scale is None
@@ -146,7 +148,7 @@ class SSAClassifier(PixelClassifier):
         flat = features.flatten(2)
         coarse: Tensor | None = None
         if config.adapts and config.has_coarse_mask:
-            coarse = self.conv_seg(self.dropout(features)).flatten(2)
+            coarse = self._coarse_logits(features)
 
         spatial_features: Tensor | None = None
         if self.position_encoding is not None:
@@ -181,6 +183,16 @@ class SSAClassifier(PixelClassifier):
             prototypes=prototypes,
             factor=factor,
         )
+
+    def _coarse_logits(self, features: Tensor) -> Tensor:
+        """M_c (B, K, N)."""
+        if not self.folded:
+            return self.conv_seg(self.dropout(features)).flatten(2)
+        # As a batched product: no reordering of the features into the convolution's own layout.
+        weight = self.fixed_prototypes.expand(len(features), -1, -1)
+        if self.conv_seg.bias is None:
+            return weight @ features.flatten(2)
+        return torch.baddbmm(self.conv_seg.bias[:, None], weight, features.flatten(2))
 
     def _spatial_prototypes(
         self, coarse: Tensor | None, spatial_features: Tensor | None
@@ -346,6 +358,7 @@ class SSAClassifier(PixelClassifier):
 
     @torch.no_grad()
     def _fold(self) -> None:
+        self.folded = True
         if isinstance(self.semantic_adapter, PrototypeAdapter):
             self.semantic_adapter = self.semantic_adapter.folded(self.fixed_prototypes)
         if isinstance(self.spatial_adapter, PrototypeAdapter):

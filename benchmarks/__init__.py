@@ -1,0 +1,1 @@
+"""Timings and memory of the project's own parts, kept as JSON."""
