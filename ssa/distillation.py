@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssa.prototypes import EPS
+from ssa.prototypes import EPS, at_least_float32
 
 
 def response_loss(
@@ -36,9 +36,9 @@ def response_loss(
     Returns:
         Scalar; 0 if no pixel is valid.
     """
-    one_hot = one_hot.float()
-    log_student = logits.float().log_softmax(dim=1)
-    log_teacher = teacher_logits.detach().float().log_softmax(dim=1)
+    one_hot = at_least_float32(one_hot)
+    log_student = at_least_float32(logits).log_softmax(dim=1)
+    log_teacher = at_least_float32(teacher_logits.detach()).log_softmax(dim=1)
     teacher = log_teacher.exp()
     target = torch.lerp(teacher, one_hot, soft_label_mix)
     pixel_loss = -(target * log_student).sum(dim=1)
@@ -68,7 +68,7 @@ def relation_matrix(prototypes: Tensor, against: Tensor, scale: float | None = 1
     Returns:
         (B, K, K).
     """
-    prototypes, against = prototypes.float(), against.float()
+    prototypes, against = at_least_float32(prototypes), at_least_float32(against)
     if scale is None:
         return (prototypes @ against.transpose(-1, -2)).softmax(dim=-1)
     left = F.normalize(prototypes, dim=-1, eps=EPS)
@@ -101,5 +101,5 @@ def spatial_loss(prototypes: Tensor, teacher_prototypes: Tensor) -> Tensor:
         prototypes: P_p (B, K, D).
         teacher_prototypes: P̂_p (B, K, D); no gradient flows into it.
     """
-    goal = teacher_prototypes.detach().float().softmax(dim=-1)
-    return -(goal * prototypes.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+    goal = at_least_float32(teacher_prototypes.detach()).softmax(dim=-1)
+    return -(goal * at_least_float32(prototypes).log_softmax(dim=-1)).sum(dim=-1).mean()

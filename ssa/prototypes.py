@@ -12,6 +12,11 @@ from torch import Tensor, nn
 EPS = 1e-12
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precisions to float32; float64 stays (norms and entropies want the digits)."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 class PrototypeAdapter(nn.Module):
     """φ: a centre and the fixed prototype of its class to the adapted prototype (Eq. 4 and 6).
 
@@ -103,7 +108,10 @@ def cosine_factor(features: Tensor, scale: float | None) -> Tensor | None:
     if scale is None:
         return None
     # 1 / max(‖f‖, eps); a sum of squares is several times faster than a norm across channels.
-    return scale * features.float().square().sum(dim=1, keepdim=True).clamp_min(EPS**2).rsqrt()
+    return (
+        scale
+        * at_least_float32(features).square().sum(dim=1, keepdim=True).clamp_min(EPS**2).rsqrt()
+    )
 
 
 def prototype_logits(features: Tensor, prototypes: Tensor, factor: Tensor | None) -> Tensor:
@@ -119,5 +127,5 @@ def prototype_logits(features: Tensor, prototypes: Tensor, factor: Tensor | None
     """
     if factor is None:
         return prototypes @ features
-    unit = F.normalize(prototypes.float(), dim=-1, eps=EPS)
+    unit = F.normalize(at_least_float32(prototypes), dim=-1, eps=EPS)
     return (unit.to(features.dtype) @ features) * factor

@@ -278,6 +278,29 @@ def test_bf16_features_without_autocast_enter_a_bf16_classifier() -> None:
     assert classifier.deploy()(features.to(torch.bfloat16)).isfinite().all()
 
 
+@pytest.mark.parametrize("variant", ["softmax with everything", "ssa full"])
+def test_float64_is_float64_throughout(variant: str) -> None:
+    """Every term, by finite differences along the features; centres and graph included."""
+    classifier = build(VARIANTS[variant], 5, 3).double()
+    torch.nn.init.normal_(classifier.conv_seg.weight)
+    features = torch.randn(2, 5, 4, 4, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 8, 8))
+    direction = torch.randn_like(features)
+
+    def loss(shift: Tensor) -> dict[str, Tensor]:
+        return classifier.loss(features + shift * direction, labels)
+
+    at = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    step = torch.tensor(1e-6, dtype=torch.float64)
+    for key, value in loss(at).items():
+        if key in ("semantic", "spatial", "response"):  # these detach a path on purpose
+            assert value.dtype == torch.float64
+            continue
+        (slope,) = torch.autograd.grad(value, at)
+        difference = (loss(step)[key] - loss(-step)[key]) / (2 * step)
+        torch.testing.assert_close(slope, difference, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("variant", ["softmax", "ssa full"])
 def test_under_torch_compile_the_step_is_equal(variant: str) -> None:
     classifier = build(VARIANTS[variant])
