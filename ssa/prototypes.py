@@ -5,6 +5,7 @@ Symbols: B images, K classes, D channels, N = h·w positions.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
