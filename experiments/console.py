@@ -23,7 +23,7 @@ from experiments.plan import Plan, PlannedRun
 from experiments.progress import read_progress
 from experiments.store import RunFolder
 
-WIDTH_WITHOUT_TERMINAL = 150
+WIDTH_WITHOUT_TERMINAL = 180
 TICK_S = 0.5
 MISSING_RUN = "–"
 

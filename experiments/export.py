@@ -140,6 +140,7 @@ def display_columns(result: TableResult) -> list[str]:
     seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
     return [
         "Method",
+        *(["Data set (paper)"] if several_datasets(result) else []),
         *(COUNT_HEADINGS[metric] for metric in counted_columns(result)),
         f"mIoU, median of {seeds} (min–max)",
         "Gain [95 % interval]",
@@ -166,7 +167,13 @@ def counted_columns(result: TableResult) -> list[Metric]:
 
 def alignment(result: TableResult) -> str:
     """``l`` or ``r`` for each displayed column."""
-    return "l" + "r" * (len(counted_columns(result)) + 4) + "ll"
+    left = "ll" if several_datasets(result) else "l"
+    return left + "r" * (len(counted_columns(result)) + 4) + "ll"
+
+
+def several_datasets(result: TableResult) -> bool:
+    """Whether the paper's rows are about more than one data set."""
+    return len({row.paper_dataset for row in result.rows}) > 1
 
 
 def display_rows(result: TableResult) -> list[list[str]]:
@@ -175,6 +182,7 @@ def display_rows(result: TableResult) -> list[list[str]]:
     return [
         [
             row.row.label + "".join(f"[{number}]" for number, _, ids in notes if row.row.id in ids),
+            *([row.paper_dataset] if several_datasets(result) else []),
             *(show_count(row.counts[metric]) for metric in counted_columns(result)),
             show_summary(row.miou),
             show_gain(row.gain),
@@ -204,12 +212,15 @@ def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
 
 def caption(result: TableResult) -> str:
     """What the table shows and what it does not, in a sentence or two."""
-    first = result.rows[0]
-    text = f"{result.table.title}. {first.model} on {first.dataset}, profile {result.profile}."
+    models = list(dict.fromkeys(row.model for row in result.rows))
+    trained = " and ".join(dict.fromkeys(row.dataset for row in result.rows))
+    papers = " and ".join(dict.fromkeys(row.paper_dataset for row in result.rows))
+    what = models[0] if len(models) == 1 else f"{len(models)} networks"
+    text = f"{result.table.title}. {what} on {trained}, profile {result.profile}."
     if not any(row.versus_paper.word == "not comparable" for row in result.rows):
         return text
     return (
-        f"{text} The paper's numbers are for {first.paper_dataset} at full size; they stand beside "
+        f"{text} The paper's numbers are for {papers} at full size; they stand beside "
         "ours for orientation and are not compared."
     )
 
@@ -246,7 +257,7 @@ def show_count(cell: CountCell) -> str:
     if cell.reported is None:
         return measured
     mark = " ≠" if cell.verdict.word == "different" else ""
-    return f"{measured}{mark} ({cell.reported:g})"
+    return f"{measured}{mark} ({cell.reported:.1f})"
 
 
 def show_number(value: float | None) -> str:

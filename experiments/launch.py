@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,12 +18,14 @@ from typing import IO, Literal, Protocol
 
 from experiments.environment import PROJECT, cpu_count
 from experiments.errors import CorruptRecordError
+from experiments.files import disk_sentence
 from experiments.plan import PlannedRun
 from experiments.schema import Loading, RunSpec
 from experiments.store import RunFolder, Store, is_locked
-from experiments.train import BUSY
+from experiments.train import BUSY, UNWRITABLE
 
 POLL_S = 0.2
+UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
 GRACE_S = 10.0  # that a child is given to end before it is killed
 
 End = Literal["trained", "elsewhere", "failed"]
@@ -177,6 +180,8 @@ def _last_words(child: _Child) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"The training process was ended by {name}; the same command resumes it."
+    if code in (UNWRITABLE, UNFLUSHED):
+        return disk_sentence(OSError(errno.ENOSPC, ""), child.folder.path)
     try:
         lines = child.folder.log.read_text(errors="replace").strip().splitlines()
     except OSError:
