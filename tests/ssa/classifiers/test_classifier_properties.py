@@ -296,7 +296,7 @@ def test_float64_is_float64_throughout(variant: str) -> None:
         if key in ("semantic", "spatial", "response"):  # these detach a path on purpose
             assert value.dtype == torch.float64
             continue
-        (slope,) = torch.autograd.grad(value, at)
+        (slope,) = torch.autograd.grad(value, at, retain_graph=True)
         difference = (loss(step)[key] - loss(-step)[key]) / (2 * step)
         torch.testing.assert_close(slope, difference, rtol=1e-5, atol=1e-7)
 
