@@ -34,16 +34,16 @@ def modulated_deformable_conv(
     taps = side * side
     steps = torch.arange(side, device=features.device) - side // 2
     tap_y, tap_x = steps.repeat_interleave(side), steps.repeat(side)
-    moved = offsets.unflatten(1, (taps, 2))
+    moved = offsets.float().unflatten(1, (taps, 2))
     rows = torch.arange(height, device=features.device)[:, None]
     columns = torch.arange(width, device=features.device)
     y = moved[:, :, 0] + tap_y[:, None, None] + rows  # (B, k², H, W) in pixels
     x = moved[:, :, 1] + tap_x[:, None, None] + columns
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    sampled = F.grid_sample(
-        features, grid.flatten(1, 2).to(features.dtype), align_corners=False
-    ).view(batch, channels, taps, height * width)
-    sampled = sampled * modulation.flatten(2)[:, None].to(features.dtype)
+    # coordinates in half precision would be off by a tenth of a pixel
+    sampled = F.grid_sample(features.float(), grid.flatten(1, 2), align_corners=False)
+    sampled = sampled.view(batch, channels, taps, height * width)
+    sampled = (sampled * modulation.flatten(2)[:, None]).to(features.dtype)
     flat = weight.flatten(1).to(features.dtype) @ sampled.flatten(1, 2)
     return flat.view(batch, -1, height, width)
 
