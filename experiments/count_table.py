@@ -125,7 +125,7 @@ def _short(cell: CountCell) -> str:
         return MISSING
     if cell.verdict.word == "different":
         return "different"
-    return f"{(cell.measured / cell.reported - 1) * 100:+.1f} %".replace("-", "−")
+    return f"{(cell.measured / cell.reported - 1) * 100:+.2f} %".replace("-", "−")
 
 
 def count_notes(result: CountTable) -> list[tuple[int, str, frozenset[str]]]:

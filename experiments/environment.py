@@ -49,6 +49,8 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
     Of the folders in which every module is one alternative (classifiers, backbones, heads, data
     sets), only those count whose classes the run's ``objects`` are instances of, with their bases.
 
+    The loss kernels' C sources count as well, by their path.
+
     Args:
         objects: the modules of the network, the data sets.
     """
@@ -60,6 +62,9 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
         if name in INERT or (name.startswith(ALTERNATIVES) and name not in used):
             continue
         digests[name] = _source_digest(str(module.__file__))
+    if "ssa.native" in digests:
+        for path in sorted((PROJECT / "ssa" / "kernels").glob("*.c")):
+            digests[str(path.relative_to(PROJECT))] = _source_digest(str(path))
     return digests
 
 
@@ -73,8 +78,11 @@ def changed_modules(code: Mapping[str, str]) -> list[str]:
     """Which of a record's modules read differently now, or are gone."""
     changed = []
     for name, digest in code.items():
-        path = PROJECT.joinpath(*name.split("."))
-        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if "/" in name:
+            source = PROJECT / name
+        else:
+            path = PROJECT.joinpath(*name.split("."))
+            source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if not source.exists() or _source_digest(str(source)) != digest:
             changed.append(name)
     return changed
