@@ -14,7 +14,7 @@ from experiments import data_cli, parity_cli
 from experiments.errors import NotYetError, SsaError, UnknownNameError
 from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
-USAGE, INCOMPLETE = 2, 3
+USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
 DEFAULT_PROFILE = "quick"
 
 
@@ -217,6 +217,8 @@ def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
     try:
         code = app(expand(sys.argv[1:]), standalone_mode=False)
+        if code == INTERRUPTED:  # newer typers return it, older ones raise Abort
+            raise KeyboardInterrupt
     except UnknownNameError as error:
         code = _say(str(error), USAGE)
     except NotYetError as error:
@@ -227,7 +229,7 @@ def main() -> None:
         text = error.format_message()  # type: ignore[attr-defined]
         code = _say(text, USAGE) if text else 0  # no arguments: the help has been printed
     except (typer.Abort, KeyboardInterrupt):
-        code = _say("Interrupted; the same command goes on where it stopped.", 130)
+        code = _say("Interrupted; the same command goes on where it stopped.", INTERRUPTED)
     sys.exit(code or 0)
 
 
