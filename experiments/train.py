@@ -88,6 +88,7 @@ COMPONENTS = (
     "ssa.backbones",
     "ssa.datasets.segmentation",
     "ssa.heads",
+    "ssa.mask_classifiers",
 )
 
 
