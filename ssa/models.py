@@ -117,6 +117,7 @@ def build_segmentor(
     Inside :func:`ssa.meta.meta_device` nothing is allocated.
     """
     # imported here: planning resolves configs by the hundred and must not wait for mmsegmentation
+    from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope
     from mmseg.models import segmentors as _segmentors  # noqa: F401  registers EncoderDecoder
     from mmseg.registry import MODELS
@@ -134,7 +135,8 @@ def build_segmentor(
         sync_norm=sync_norm,
     )
     with DefaultScope.overwrite_default_scope("mmseg"):
-        return MODELS.build(config)
+        # mmsegmentation reads some settings as attributes
+        return MODELS.build(ConfigDict(config))
 
 
 def _with_classifier(

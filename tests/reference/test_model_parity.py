@@ -32,6 +32,9 @@ CASES = [path.stem for path in sorted(GOLDEN.glob("*.npz")) if path.stem not in 
 #: networks whose attention saturates under random weights, so that float32 does not decide
 CHAOTIC = ("cgrseg", "ocrnet")
 
+#: large ones; what they share with others is covered by those
+SLOW = ("vit_adapter", "upernet_swin_b", "upernet_swin_l", "cgrseg_l", "ocrnet", "segformer_b5_ssa")
+
 pytestmark = pytest.mark.skipif(not CASES, reason=f"no reference values in {GOLDEN}")
 
 
@@ -47,9 +50,7 @@ def test_all_25_references_are_here():
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=pytest.mark.slow)
-        if case.startswith(("vit_adapter", "upernet_swin_l", "cgrseg_l", "ocrnet"))
-        else case
+        pytest.param(case, marks=pytest.mark.slow) if case.startswith(SLOW) else case
         for case in CASES
     ],
 )

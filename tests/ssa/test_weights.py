@@ -55,7 +55,11 @@ def released_state(case: str) -> dict[str, torch.Tensor]:
 @needs_reference
 @pytest.mark.parametrize(
     ("case", "classifier"),
-    [("seaformer_b_ssa", SSA), ("afformer_b_softmax", None), ("cgrseg_b_softmax", None)],
+    [
+        ("seaformer_b_ssa", SSA),
+        ("afformer_b_softmax", None),
+        pytest.param("cgrseg_b_softmax", None, marks=pytest.mark.slow),
+    ],
 )
 def test_released_checkpoints_load_whole(tmp_path, case, classifier):
     """Baselines and SSA-Seg, in the form in which training tools save them."""
