@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab, write_registry
+from lab import Lab, Trainer, write_registry
+
+from experiments.records import Record
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +21,25 @@ def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory, registry_folder: Path) -> Lab:
     """The table ``pair`` in the smoke profile, as the command line made it. Do not write to it."""
     lab = Lab(tmp_path_factory.mktemp("trained") / "results", registry_folder)
-    made = lab.call("pair", "--jobs", "1")
+    made = lab.call("pair")
     assert made.returncode == 0, made.stdout + made.stderr
     return lab
+
+
+@pytest.fixture(scope="session")
+def trainer() -> Iterator[Trainer]:
+    server = Trainer()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(trained: Lab, trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The record of the profile ``long``'s softmax run, trained in one go."""
+    lab = trained.blank(tmp_path_factory.mktemp("undisturbed"))
+    spec = lab.plan("baseline", profile="long")
+    assert trainer.train(lab, spec) == 0, lab.store.folder(spec.run_id).log.read_text()
+    return lab.record("softmax")
 
 
 @pytest.fixture

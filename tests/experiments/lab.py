@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,10 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from experiments.environment import cpu_count
 from experiments.records import Record
+from experiments.registry import load_registry
+from experiments.resolve import Resolver
+from experiments.schema import RunSpec
 from experiments.store import RunFolder, Store
+from experiments.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
+JOBS = cpu_count()  # so that every run has one thread: their number changes the last digits
 PATIENCE_S = 300.0  # the machine may be shared; only a hang takes so long
 
 TABLES = {
@@ -40,6 +47,15 @@ dataset: camvid
 rows:
   - {id: baseline, label: Baseline, classifier: {name: softmax}}
 """,
+    "others": """
+name: others
+title: A network of another kind
+source: nowhere
+model: segformer_b5
+dataset: ade20k
+rows:
+  - {id: segformer, label: SegFormer, classifier: {name: softmax}}
+""",
     "troubled": """
 name: troubled
 title: One row that diverges, one that cannot be built, one that is well
@@ -58,7 +74,7 @@ rows:
 """,
 }
 
-#: four times the shipped smoke profile's steps in small: something to be killed in the middle of
+#: the shipped smoke profile with more steps: something to be killed in the middle of
 LONG = """
 name: long
 title: long
@@ -68,12 +84,12 @@ model_size: tiny
 seeds: 1
 loading: {cache_images: true}
 training:
-  iterations: 90
+  iterations: 60
   batch: 4
   optimizer: {type: AdamW, lr: 0.002, weight_decay: 0.01, paramwise: {norm_decay_mult: 0.0}}
   schedule: {power: 0.9, warmup_iterations: 5, warmup_ratio: 0.1}
   augmentation: {scale: [96, 96], ratio_range: [0.75, 1.5], crop: [64, 64]}
-evaluation: {interval: 30, batch: 8}
+evaluation: {interval: 20, batch: 8}
 """
 
 REAL = """
@@ -144,8 +160,9 @@ class Lab:
 
     def command(self, *words: str, profile: str = "smoke") -> list[str]:
         shared = ["--registry", str(self.registry), "--results", str(self.results)]
+        jobs = [] if words[0] == "plan" or "--jobs" in words else ["--jobs", str(JOBS)]
         start = [sys.executable, "-W", "ignore", "-m", "experiments"]
-        return [*start, *words, "--profile", profile, *shared]
+        return [*start, *words, "--profile", profile, *jobs, *shared]
 
     def call(self, *words: str, profile: str = "smoke") -> subprocess.CompletedProcess[str]:
         """Give a command and wait for its end."""
@@ -168,13 +185,62 @@ class Lab:
             process.kill()
             process.communicate()
 
-    def train_command(self, run: RunFolder, *options: str) -> list[str]:
-        start = [sys.executable, "-W", "ignore", "-m", "experiments.train", str(run.path)]
-        return [*start, "--data", str(self.data), "--cache-images", *options]
+    def plan(
+        self, row: str, *, table: str = "pair", profile: str = "smoke", seed: int = 0
+    ) -> RunSpec:
+        """The run behind one row, as the command line resolves it."""
+        registry = load_registry([self.registry])
+        workspace = Workspace(results=self.results)
+        resolver = Resolver(registry, registry.profile(profile), workspace)
+        declared = registry.table(table)
+        spec = resolver.resolve(declared, declared.row(row), seed)
+        assert isinstance(spec, RunSpec), spec
+        return spec
 
-    def train(self, run: RunFolder, *options: str) -> subprocess.CompletedProcess[str]:
-        """Train one run whose spec is in place, without the command line around it."""
-        return finished(self.train_command(run, *options))
+
+class Trainer:
+    """Starts training processes of single runs, without the command line around them."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(Path(__file__).with_name("train_server.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def start(self, lab: Lab, spec: RunSpec, *options: str, dies_in: int = 0) -> int:
+        """Begin (or resume) a run; returns the process id."""
+        folder = lab.store.write_spec(spec)
+        arguments = [str(folder.path), "--data", str(lab.data), *options]
+        job = {"arguments": arguments, "log": str(folder.log), "dies_in": dies_in}
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return self._answer()
+
+    def wait(self) -> int:
+        """The exit code of the process that was started last; minus the signal that ended it."""
+        return os.waitstatus_to_exitcode(self._answer())
+
+    def train(self, lab: Lab, spec: RunSpec, *options: str, dies_in: int = 0) -> int:
+        """Begin (or resume) a run and wait for its end."""
+        self.start(lab, spec, *options, dies_in=dies_in)
+        return self.wait()
+
+    def end(self) -> None:
+        self._server.kill()
+        self._server.communicate()
+
+    def _answer(self) -> int:
+        assert self._server.stdout is not None
+        line = self._server.stdout.readline()
+        if not line:
+            assert self._server.stderr is not None
+            raise AssertionError(self._server.stderr.read())
+        return int(line)
 
 
 def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
