@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from experiments.data import locate
 from experiments.environment import cpu_count
 from experiments.errors import NotYetError, UnknownNameError
 from experiments.export import export
-from experiments.launch import LocalOptions, Outcome, launch
+from experiments.launch import Inputs, LocalOptions, Outcome, launch
 from experiments.plan import Plan, make_plan
 from experiments.registry import ExperimentRegistry, paper_items
 from experiments.resolve import Resolver
@@ -37,11 +36,12 @@ class Call:
     workspace: Workspace
     jobs: int
     device: str
+    deviations: tuple[str, ...] = ()
 
     @property
     def resolver(self) -> Resolver:
         """Rows to runs, under this call's profile."""
-        return Resolver(self.registry, self.profile, self.workspace)
+        return Resolver(self.registry, self.profile, self.workspace, self.deviations)
 
     @property
     def store(self) -> Store:
@@ -123,11 +123,16 @@ class Call:
         )
         expected = {run.spec.run_id: run.expected_s for run in plan.to_do}
         with show.ProgressWatcher(console, len(plan.to_do), self.jobs, expected) as watcher:
-            return launch(plan.to_do, self.store, self._data_of, options, watcher)
+            return launch(plan.to_do, self.store, self._inputs_of, options, watcher)
 
-    def _data_of(self, spec: RunSpec) -> Path:
-        given = dict(spec.dataset_settings) if spec.dataset == "scenes" else {}
-        return locate(DataChoice(name=spec.dataset, settings=given), self.workspace).root
+    def _inputs_of(self, spec: RunSpec) -> Inputs:
+        choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
+        weights = None
+        if spec.weights is not None:
+            from ssa.weights import require_weights
+
+            weights = require_weights(spec.weights, self.workspace.weights)
+        return Inputs(locate(choice, self.workspace).root, weights)
 
     def _table(self, table: Table, plan: Plan, console: Console) -> TableResult:
         result = assemble(table, plan, self.resolver, self.store, self.reference, self.counter)
@@ -135,6 +140,15 @@ class Call:
         show.show_table(console, result)
         show.show_paths(console, paths)
         return result
+
+
+def without_weights(profile: Profile) -> tuple[Profile, tuple[str, ...]]:
+    """The profile started from scratch, and what that deviates from its protocol."""
+    if profile.training.from_scratch:
+        return profile, ()
+    training = profile.training.model_copy(update={"from_scratch": True})
+    deviation = f"from scratch, where {profile.name} starts from pretrained weights"
+    return profile.model_copy(update={"training": training}), (deviation,)
 
 
 def parse_seeds(text: str | None, profile: Profile) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import data_cli, parity_cli
+from experiments import data_cli, parity_cli, weights_cli
 from experiments.errors import NotYetError, SsaError, UnknownNameError
 from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
@@ -57,6 +57,10 @@ DataRootOption = Annotated[
     Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
 ]
 ResultsOption = Annotated[Path, typer.Option(help="Folder that results are written to.")]
+ScratchOption = Annotated[
+    bool,
+    typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
+]
 RegistryOption = Annotated[
     list[Path] | None,
     typer.Option("--registry", help="Your own folder of tables/, models/, profiles/."),
@@ -71,19 +75,22 @@ def _call(
     data_root: Path = DEFAULT_DATA_ROOT,
     results: Path = DEFAULT_RESULTS,
     registry: list[Path] | None = None,
+    from_scratch: bool = False,
 ) -> Any:
-    from experiments.call import Call, choose_device, choose_jobs, parse_seeds
+    from experiments.call import Call, choose_device, choose_jobs, parse_seeds, without_weights
     from experiments.registry import load_registry
 
     loaded = load_registry(registry or [])
-    chosen = loaded.profile(profile)
+    chosen, deviations = loaded.profile(profile), tuple[str, ...]()
+    if from_scratch:
+        chosen, deviations = without_weights(chosen)
     try:
         where = choose_device(device.value)
         wanted = parse_seeds(seeds, chosen)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    return Call(loaded, chosen, wanted, workspace, choose_jobs(jobs, where), where)
+    return Call(loaded, chosen, wanted, workspace, choose_jobs(jobs, where), where, deviations)
 
 
 @app.command(hidden=True)
@@ -96,6 +103,7 @@ def run(
     data_root: DataRootOption = DEFAULT_DATA_ROOT,
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     only: Annotated[
         Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
@@ -107,7 +115,7 @@ def run(
     """
     from experiments.console import make_console
 
-    call = _call(profile, seeds, jobs, device, data_root, results, registry)
+    call = _call(profile, seeds, jobs, device, data_root, results, registry, from_scratch)
     if only is Only.complexity:
         raise typer.Exit(call.count(item, make_console()))
     raise typer.Exit(call.run(item, make_console(), dry=dry_run))
@@ -122,11 +130,12 @@ def plan(
     data_root: DataRootOption = DEFAULT_DATA_ROOT,
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
 ) -> None:
     """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
     from experiments.console import make_console
 
-    call = _call(profile, seeds, jobs, Device.cpu, data_root, results, registry)
+    call = _call(profile, seeds, jobs, Device.cpu, data_root, results, registry, from_scratch)
     raise typer.Exit(call.run(item, make_console(), dry=True))
 
 
@@ -188,6 +197,24 @@ def bench(
     raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
 
 
+@app.command()
+def complexity(
+    model: Annotated[str, typer.Argument(help="Name of a model file; `list` shows them.")],
+    classifier: Annotated[str, typer.Option(help="Beside softmax, its baseline.")] = "ssa",
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 150,
+    size: Annotated[int, typer.Option(min=1, help="Side of the input, pixels.")] = 512,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
+) -> None:
+    """Count a paper-size network by module: parameters, MACs, and what the classifier adds."""
+    from experiments.breakdown import show_breakdown
+    from experiments.console import make_console
+    from experiments.registry import load_registry
+
+    card = load_registry().model(model)
+    show_breakdown(make_console(), card, classifier, classes, size, depth)
+
+
+app.add_typer(weights_cli.app, name="weights")
 app.add_typer(parity_cli.app, name="parity")
 app.add_typer(data_cli.app, name="data")
 

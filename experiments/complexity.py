@@ -24,6 +24,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from ssa.backbones.layers import ResizeTo
 from ssa.clustering import PrototypeProduct
@@ -142,7 +143,7 @@ def complexity(
         auxiliary_params_m=_of("auxiliary_head", params) / 1e6,
         training_only_params_m=sum(every[name].numel() for name in training_only) / 1e6,
         macs_g=sum(by_module.values()) / 1e9,
-        macs_all_g=products.get("", 0) / 1e9,
+        macs_all_g=sum(products.values()) / 1e9,
         modules=tuple(parts),
     )
 
@@ -258,35 +259,41 @@ def _count(network: nn.Module, image: Tensor) -> tuple[dict[str, int], dict[str,
     """One forward pass, counted both ways.
 
     Returns:
-        Operations of each counted module in the paper's convention, summed over its calls; and the
-        multiply-accumulates of all matrix products below each module, ``""`` being the whole.
+        By module, without what its children did: operations in the paper's convention, and
+        multiply-accumulates of matrix products. What happens outside all calls has the name
+        ``""``.
     """
     macs: dict[str, int] = defaultdict(int)
+    products: dict[str, float] = defaultdict(float)
+    counter = FlopCounterMode(display=False)
+    # for every module that is being called: products before it, and products of its children
+    calls: list[list[float]] = [[0, 0]]
 
-    def count(name: str, counter: Callable[[Any, Tensor, Tensor], int]) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            macs[name] += counter(module, inputs[0], output)
+    def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        calls.append([counter.get_total_flops() / 2, 0])
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            before, of_children = calls.pop()
+            total = counter.get_total_flops() / 2 - before
+            products[name] += total - of_children
+            calls[-1][1] += total
+            if count := COUNTERS.get(_counted_as(module)):
+                macs[name] += count(module, inputs[0], output)
 
         return hook
 
-    handles = [
-        module.register_forward_hook(count(name, COUNTERS[_counted_as(module)]))
-        for name, module in network.named_modules()
-        if _counted_as(module) in COUNTERS
-    ]
+    handles: list[RemovableHandle] = []
+    for name, module in network.named_modules():
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave(name)))
     try:
-        with FlopCounterMode(display=False) as counter:
+        with counter:
             network(image, mode="tensor")
     finally:
         for handle in handles:
             handle.remove()
-    root = f"{type(network).__name__}."
-    products = {
-        name.removeprefix(root): sum(operations.values()) / 2
-        for name, operations in counter.get_flop_counts().items()
-        if name.startswith(root)
-    }
-    return macs, products | {"": counter.get_total_flops() / 2}
+    return macs, products
 
 
 def _training_only(network: nn.Module) -> Iterable[str]:
@@ -315,25 +322,17 @@ def _breakdown(
     depth: int,
 ) -> Iterable[ModuleCost]:
     """Modules at ``depth``, plus one line a parent for what it does outside its children."""
-
-    def products_below(name: str, module: nn.Module) -> float:
-        # a list of modules, and a head whose forward is called directly, are not seen as calls
-        if name in products:
-            return products[name]
-        return sum(
-            products_below(_join(name, key), child) for key, child in module.named_children()
-        )
-
-    def rows(name: str, module: nn.Module, level: int) -> Iterable[ModuleCost]:
-        cost = [_of(name, params), _of(name, macs), products_below(name, module)]
-        children = [(_join(name, key), child) for key, child in module.named_children()]
-        deeper: list[ModuleCost] = []
+    for name, module in network.named_modules():
+        level = name.count(".") + 1 if name else 0
+        if level > depth:
+            continue
+        cost = [_of(name, counts) for counts in (params, macs, products)]
         if level < depth:
-            for key, child in children:
-                cost[0] -= _of(key, params)
-                cost[1] -= _of(key, macs)
-                cost[2] -= products_below(key, child)
-                deeper += rows(key, child, level + 1)
+            children = [
+                f"{name}.{child}" if name else child for child, _ in module.named_children()
+            ]
+            for index, counts in enumerate((params, macs, products)):
+                cost[index] -= sum(_of(child, counts) for child in children)
         if any(cost):
             yield ModuleCost(
                 name=name or "(outside)",
@@ -341,10 +340,3 @@ def _breakdown(
                 macs_g=cost[1] / 1e9,
                 macs_all_g=cost[2] / 1e9,
             )
-        yield from deeper
-
-    return rows("", network, 0)
-
-
-def _join(parent: str, child: str) -> str:
-    return f"{parent}.{child}" if parent else child

@@ -23,6 +23,7 @@ class Surroundings:
     data: Path  # the data set's folder
     progress: Path
     checkpoint: Path
+    weights: Path | None = None  # pretrained file, if the run starts from one
     device: str = "cpu"  # "cpu" or "cuda"
     workers: int = 0  # loading processes
     processes: int = 1  # that share a global batch
@@ -71,6 +72,7 @@ def runner_config(spec: RunSpec, around: Surroundings) -> dict[str, Any]:
             "checkpoint": None,
         },
         "custom_hooks": [
+            *_pretrained(spec, around),
             {"type": "CurveHook"},
             {"type": "ProgressHook", "path": str(around.progress)},
             {
@@ -85,6 +87,12 @@ def runner_config(spec: RunSpec, around: Surroundings) -> dict[str, Any]:
         "load_from": str(around.checkpoint) if around.resume else None,
         "resume": around.resume,
     }
+
+
+def _pretrained(spec: RunSpec, around: Surroundings) -> list[dict[str, Any]]:
+    if spec.weights is None:
+        return []
+    return [{"type": "PretrainedHook", "entry": spec.weights, "path": str(around.weights)}]
 
 
 def _preprocessor(training: Training, evaluation: Evaluation) -> dict[str, Any]:

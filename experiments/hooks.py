@@ -96,6 +96,33 @@ def _term(name: str) -> str:
 
 
 @HOOKS.register_module()
+class PretrainedHook(Hook):
+    """Loads a pretrained file into the backbone before the first step; a resumed run has it.
+
+    Args:
+        entry: of ssa/weights.yaml.
+        path: the file.
+    """
+
+    def __init__(self, entry: str, path: str) -> None:
+        self.entry, self.path = entry, Path(path)
+
+    def before_train(self, runner: Runner) -> None:
+        """Load, or refuse.
+
+        Raises:
+            SsaError: the file does not fit the network.
+        """
+        from ssa.weights import load_pretrained
+
+        if runner.iter == 0:
+            report = load_pretrained(runner.model, self.entry, self.path)
+            print(f"{self.path.name}: {report.loaded} of {report.expected} entries loaded")
+            for name in report.missing:
+                print(f"  not in the file: {name}")
+
+
+@HOOKS.register_module()
 class ProgressHook(Hook):
     """Writes where the run stands, twice a second at most.
 

@@ -57,6 +57,14 @@ class LocalOptions:
         return max(1, cpu_count() // self.jobs)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Files that a run reads."""
+
+    data: Path
+    weights: Path | None = None
+
+
 class Watcher(Protocol):
     """Is told what happens; shows it or keeps quiet."""
 
@@ -83,7 +91,7 @@ class _Child:
 def launch(
     runs: Sequence[PlannedRun],
     store: Store,
-    data_of: Callable[[RunSpec], Path],
+    inputs_of: Callable[[RunSpec], Inputs],
     options: LocalOptions,
     watcher: Watcher,
 ) -> list[Outcome]:
@@ -95,7 +103,7 @@ def launch(
     Args:
         runs: those without a whole record.
         store: where they are kept.
-        data_of: folder of a run's data set.
+        inputs_of: where a run's data set and weights are.
         options: how the machine is shared.
         watcher: is told what happens.
     """
@@ -115,7 +123,7 @@ def launch(
                     store.set_aside(run.spec.run_id)
                 busy = {child.device for child in children}
                 device = next((d for d in range(options.num_devices) if d not in busy), 0)
-                children.append(_start(run, store, data_of(run.spec), options, device))
+                children.append(_start(run, store, inputs_of(run.spec), options, device))
                 watcher.started(run)
             for child in [c for c in children if c.process.poll() is not None]:
                 children.remove(child)
@@ -140,7 +148,9 @@ def launch(
     return outcomes
 
 
-def _start(run: PlannedRun, store: Store, data: Path, options: LocalOptions, device: int) -> _Child:
+def _start(
+    run: PlannedRun, store: Store, inputs: Inputs, options: LocalOptions, device: int
+) -> _Child:
     folder = store.write_spec(run.spec)
     folder.failure.unlink(missing_ok=True)
     threads = str(options.threads)
@@ -151,7 +161,9 @@ def _start(run: PlannedRun, store: Store, data: Path, options: LocalOptions, dev
         "PYTHONWARNINGS": "ignore",
         "CUDA_VISIBLE_DEVICES": str(device) if options.device == "cuda" else "",
     }
-    command = [sys.executable, "-m", "experiments.train", str(folder.path), "--data", str(data)]
+    command = [sys.executable, "-m", "experiments.train", str(folder.path)]
+    command += ["--data", str(inputs.data)]
+    command += ["--weights", str(inputs.weights)] if inputs.weights else []
     command += ["--device", options.device, "--threads", threads]
     command += ["--workers", str(options.loading.workers)]
     command += ["--checkpoint-every", str(options.checkpoint_every_s)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from experiments.data import Located, locate
@@ -27,11 +29,13 @@ class Resolver:
         registry: where models are declared.
         profile: the size of everything.
         workspace: where the data is.
+        deviations: from the profile's protocol, which this call was told to make.
     """
 
     registry: ExperimentRegistry
     profile: Profile
     workspace: Workspace
+    deviations: tuple[str, ...] = ()
 
     def data_of(self, table: Table, row: Row) -> DataChoice:
         """The data set of a row: the profile's, or else the table's own."""
@@ -50,6 +54,13 @@ class Resolver:
         except SsaError as error:
             return Blocked(str(error))
         card = self.model_of(table, row)
+        weights: str | None = None
+        sha256: str | None = None
+        if card.weights and not self.profile.training.from_scratch:
+            try:
+                weights, sha256 = card.weights, weights_sha256(card.weights, self.workspace.weights)
+            except SsaError as error:
+                return Blocked(str(error))
         return make_spec(
             card,
             classifier=resolve_classifier(row),
@@ -57,7 +68,22 @@ class Resolver:
             data=data,
             profile=self.profile,
             seed=seed,
+            weights=weights,
+            weights_sha256=sha256,
+            deviations=self.deviations,
         )
+
+
+@lru_cache(maxsize=32)
+def weights_sha256(name: str, root: Path) -> str:
+    """Digest of a pretrained file.
+
+    Raises:
+        SsaError: it is not there or not the published one; the sentence says where to get it.
+    """
+    from ssa.weights import require_weights, sha256_of
+
+    return sha256_of(require_weights(name, root))
 
 
 def resolve_classifier(row: Row) -> dict[str, Any]:
@@ -87,6 +113,9 @@ def make_spec(
     data: Located,
     profile: Profile,
     seed: int,
+    weights: str | None = None,
+    weights_sha256: str | None = None,
+    deviations: tuple[str, ...] = (),
 ) -> RunSpec:
     """Put a run together from its resolved parts."""
     from ssa.models import build_segmentor_config
@@ -108,9 +137,11 @@ def make_spec(
         dataset_settings=data.settings,
         working_size=data.working_size,
         num_classes=data.num_classes,
-        weights_sha256=None,
+        weights=weights,
+        weights_sha256=weights_sha256,
         training=profile.training,
         evaluation=profile.evaluation,
         profile=profile.name,
         seed=seed,
+        deviations=deviations,
     )

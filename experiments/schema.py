@@ -229,11 +229,13 @@ class RunSpec(Declared):
     dataset_settings: dict[str, Any]
     working_size: tuple[int, int] | None
     num_classes: int
+    weights: str | None  # entry of ssa/weights.yaml; None: from scratch
     weights_sha256: str | None
     training: Training
     evaluation: Evaluation
     profile: str
     seed: int
+    deviations: tuple[str, ...] = ()  # from the profile's protocol, in plain words
 
     def canonical(self) -> str:
         """One line of JSON with sorted keys: equal specs give equal text."""

@@ -135,7 +135,7 @@ def _record(
         peak_memory_mb=_peak_memory_mb(around.device),
         resumed_at=state.resumed_at,
         environment=environment(used, around.device),
-        deviations=(),
+        deviations=spec.deviations,
         started=started,
         finished=now(),
     )
@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.train", description=__doc__)
     parser.add_argument("folder", type=Path, help="results/runs/<run id>, with its spec.json")
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--weights", type=Path, help="pretrained file")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="loading processes")
@@ -216,6 +217,7 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
         data=options.data,
         progress=folder.progress,
         checkpoint=folder.checkpoint,
+        weights=options.weights,
         device=options.device,
         workers=options.workers,
         cache_images=options.cache_images,

@@ -23,6 +23,11 @@ class Workspace:
     reference: Path = REFERENCE
 
     @property
+    def weights(self) -> Path:
+        """Pretrained files, brought by the user."""
+        return self.data_root / "weights"
+
+    @property
     def cache(self) -> Path:
         """Made data and digests, remembered between calls."""
         return self.results / "cache"

@@ -77,7 +77,7 @@ def test_table_13_switches_the_printed_weights() -> None:
             assert switches[f"lambda_{ours}"] == paper[f"lambda_{theirs}"]
 
 
-@pytest.mark.parametrize("row_id,switches", [("edge3", 3), ("edge4", 4), ("edge5", 5)])
+@pytest.mark.parametrize(("row_id", "switches"), [("edge3", 3), ("edge4", 4), ("edge5", 5)])
 def test_table_11_switches_the_edge(row_id: str, switches: int) -> None:
     row = declared()["table11"].row(row_id)
     assert row.label == str(switches)
