@@ -1,4 +1,4 @@
-"""A profile that starts from pretrained files: blocked without them, or from scratch and said so."""
+"""A profile that starts from pretrained files: blocked without them, or from scratch, said so."""
 
 from __future__ import annotations
 
