@@ -152,7 +152,12 @@ class TransformersMaskFormerHead(MaskHead):
         query = torch.zeros_like(embedding)
         predictions = []
         for layer in self.layers:
-            query = layer(query, None, position, embedding, memory)
+            query = layer(
+                query,
+                spatial_position_embeddings=position,
+                object_queries_position_embeddings=embedding,
+                encoder_hidden_states=memory,
+            )
             normed = self.layernorm(query)
             masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedder(normed), pixels)
             predictions.append(MaskPrediction(masks, self.class_predictor(normed)))
