@@ -186,7 +186,8 @@ class SSAClassifier(PixelClassifier):
 
     def _coarse_logits(self, features: Tensor) -> Tensor:
         """M_c (B, K, N)."""
-        if not self.folded:
+        channels_last = features.is_contiguous(memory_format=torch.channels_last)
+        if not self.folded or channels_last:
             return self.conv_seg(self.dropout(features)).flatten(2)
         # As a batched product: no reordering of the features into the convolution's own layout.
         weight = self.fixed_prototypes.expand(len(features), -1, -1)
