@@ -63,7 +63,7 @@ class Resolver:
                 return Blocked(str(error))
         return make_spec(
             card,
-            classifier=resolve_classifier(row),
+            classifier=resolve_classifier(row, self.profile),
             model_overrides=row.model_overrides,
             data=data,
             profile=self.profile,
@@ -86,8 +86,12 @@ def weights_sha256(name: str, root: Path) -> str:
     return sha256_of(require_weights(name, root))
 
 
-def resolve_classifier(row: Row) -> dict[str, Any]:
+def resolve_classifier(row: Row, profile: Profile | None = None) -> dict[str, Any]:
     """Name and every switch of a row's classifier, so that a changed default changes the run.
+
+    Args:
+        row: which classifier, preset and switches.
+        profile: may scale switches down; None: at the paper's size. The row's own come first.
 
     Raises:
         UnknownNameError: no such classifier or preset.
@@ -101,7 +105,8 @@ def resolve_classifier(row: Row) -> dict[str, Any]:
         return {"name": NO_CLASSIFIER, "overrides": {}}
     config_class = CLASSIFIERS[choice.name].Config
     preset = choice.preset or config_class.default_preset
-    config = config_class.preset(preset, **choice.overrides)
+    scaled = profile.classifier_overrides.get(choice.name, {}) if profile else {}
+    config = config_class.preset(preset, **{**scaled, **choice.overrides})
     return {"name": choice.name, "overrides": config.model_dump(mode="json")}
 
 

@@ -211,6 +211,8 @@ class Profile(Declared):
     dataset: DataChoice | None  # replaces every table's data set; None: the table's own
     model_size: str  # a key of ModelCard.sizes, or "paper"
     seeds: int = 3
+    #: classifier → switches that are scaled down with the network (memories)
+    classifier_overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     compares_with_paper: bool = False  # only the paper's own protocol is ever compared
     loading: Loading = Loading()
     training: Training

@@ -28,6 +28,9 @@ _LATEX = {
     "τ": r"$\tau$",
     "λ": r"$\lambda$",
     "φ": r"$\varphi$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "[": "{[}",
     "]": "{]}",
 }
