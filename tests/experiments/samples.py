@@ -52,6 +52,7 @@ def make_spec(**changes: Any) -> RunSpec:
         "dataset_settings": {"train": 3},
         "working_size": None,
         "num_classes": NUM_CLASSES,
+        "weights": None,
         "weights_sha256": None,
         "training": make_training(),
         "evaluation": Evaluation(interval=20, crop=(32, 32), stride=(16, 16)),

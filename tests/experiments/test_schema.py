@@ -97,6 +97,7 @@ def test_a_batch_that_cannot_be_accumulated_is_refused() -> None:
 #: fields whose next value cannot be guessed from their present one
 OTHERWISE: dict[str, Any] = {
     "working_size": (480, 360),
+    "weights": "mscan_t",
     "weights_sha256": "0" * 64,
     "training.optimizer.type": "SGD",
     "training.optimizer.momentum": 0.9,
@@ -127,6 +128,8 @@ def another(value: Any) -> Any:
         return value[:-1] + "q"
     if value == {}:
         return {"more": 1}
+    if value == []:
+        return ["more"]
     raise AssertionError(f"say in OTHERWISE how {value!r} changes")
 
 
