@@ -4,6 +4,10 @@ A rule is a regular expression and its replacement; each is applied once, where 
 (``^`` anchors it at the start of the module). The names are facts read off released checkpoints,
 as recorded in the reference values; mmsegmentation's own networks need rules only where version 1
 renamed something that version 0 had.
+
+Released optimiser settings pick parameters by a part of their name (``norm``, ``head``,
+``pos_emb``). Our names contain those parts exactly where the released ones do; a test compares
+them.
 """
 
 from __future__ import annotations
@@ -55,8 +59,8 @@ _SEAFORMER: tuple[Rule, ...] = (
     (r"\.attention\.dwconv\.", ".attention.detail.0."),
     (r"\.attention\.pwconv\.", ".attention.detail.1."),
     (r"\.proj_encode_(row|column)\.1\.", r".\1s.project."),
-    (r"\.pos_emb_(row|column)q\.pos_embed", r".\1s.query_position"),
-    (r"\.pos_emb_(row|column)k\.pos_embed", r".\1s.key_position"),
+    (r"\.pos_emb_(row|column)q\.pos_embed", r".\1s.query_pos_emb"),
+    (r"\.pos_emb_(row|column)k\.pos_embed", r".\1s.key_pos_emb"),
     (r"\.mlp\.fc1\.", ".mlp.expand."),
     (r"\.mlp\.dwconv\.", ".mlp.depthwise."),
     (r"\.mlp\.fc2\.", ".mlp.project."),
@@ -94,8 +98,10 @@ _EFFICIENTFORMER_V2: tuple[Rule, ...] = (
     (r"^patch_embed\.3\.", "stem.2.0."),
     (r"^patch_embed\.4\.", "stem.2.1."),
     (r"^network\.(\d+)\.", _efficient_layer),
-    (r"^(downsamplings\.\d+)\.(?:proj|conv)\.", r"\1.convolution.0."),
-    (r"^(downsamplings\.\d+)\.(?:norm|bn)\.", r"\1.convolution.1."),
+    (r"^(downsamplings\.\d+)\.proj\.", r"\1.convolution.conv."),
+    (r"^(downsamplings\.\d+)\.norm\.", r"\1.convolution.norm."),
+    (r"^(downsamplings\.\d+)\.conv\.", r"\1.convolution.0."),
+    (r"^(downsamplings\.\d+)\.bn\.", r"\1.convolution.1."),
     (r"\.layer_scale_1$", ".attention_scale"),
     (r"\.layer_scale_2$", ".mlp_scale"),
     (r"\.(?:token_mixer|attn)\.", ".attention."),
@@ -106,16 +112,16 @@ _EFFICIENTFORMER_V2: tuple[Rule, ...] = (
     (r"\.attention\.k\.", ".attention.key."),
     (r"\.attention\.v\.", ".attention.value."),
     (r"\.attention\.v_local\.", ".attention.local."),
-    (r"\.attention\.talking_head1\.", ".attention.talk_before."),
-    (r"\.attention\.talking_head2\.", ".attention.talk_after."),
+    (r"\.attention\.talking_head1\.", ".attention.talking_head_before."),
+    (r"\.attention\.talking_head2\.", ".attention.talking_head_after."),
     (r"\.attention\.proj\.([12])\.", _counted_from_one(".attention.project.{}.")),
     (r"\.attention_biases_seg$", ".bias.values"),
-    (r"\.mlp\.fc1\.", ".mlp.expand.0."),
-    (r"\.mlp\.norm1\.", ".mlp.expand.1."),
-    (r"\.mlp\.mid\.", ".mlp.spatial.0."),
-    (r"\.mlp\.mid_norm\.", ".mlp.spatial.1."),
-    (r"\.mlp\.fc2\.", ".mlp.project.0."),
-    (r"\.mlp\.norm2\.", ".mlp.project.1."),
+    (r"\.mlp\.fc1\.", ".mlp.expand.conv."),
+    (r"\.mlp\.norm1\.", ".mlp.expand.norm."),
+    (r"\.mlp\.mid\.", ".mlp.spatial.conv."),
+    (r"\.mlp\.mid_norm\.", ".mlp.spatial.norm."),
+    (r"\.mlp\.fc2\.", ".mlp.project.conv."),
+    (r"\.mlp\.norm2\.", ".mlp.project.norm."),
 )
 
 _VIT_ADAPTER: tuple[Rule, ...] = (

@@ -9,6 +9,7 @@ code here is written anew; ``ssa.conversion`` maps the released parameter names.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +32,12 @@ FIRST_ATTENTION_STAGE = 2
 def _conv_norm(convolution: nn.Conv2d, norm_cfg: Config) -> nn.Sequential:
     """A convolution (with its bias) and a normalisation: the layout of the released files."""
     return nn.Sequential(convolution, build_norm(norm_cfg, convolution.out_channels))
+
+
+def _named_conv_norm(convolution: nn.Conv2d, norm_cfg: Config) -> nn.Sequential:
+    """The same with the normalisation called ``norm``, where released settings do not decay it."""
+    norm = build_norm(norm_cfg, convolution.out_channels)
+    return nn.Sequential(OrderedDict(conv=convolution, norm=norm))
 
 
 def relative_position_index(queries: int, keys: int) -> Tensor:
@@ -92,8 +99,8 @@ class GridAttention(nn.Module):
         self.value = _conv_norm(nn.Conv2d(channels, value_channels, 1), norm_cfg)
         self.local = _conv_norm(depthwise(value_channels, 3), norm_cfg)
         self.bias = PositionBias(grid, grid)
-        self.talk_before = nn.Conv2d(NUM_HEADS, NUM_HEADS, 1)
-        self.talk_after = nn.Conv2d(NUM_HEADS, NUM_HEADS, 1)
+        self.talking_head_before = nn.Conv2d(NUM_HEADS, NUM_HEADS, 1)
+        self.talking_head_after = nn.Conv2d(NUM_HEADS, NUM_HEADS, 1)
         self.activation = nn.GELU()
         self.project = _conv_norm(nn.Conv2d(value_channels, channels, 1), norm_cfg)
 
@@ -108,8 +115,8 @@ class GridAttention(nn.Module):
             for part in (self.query(x), self.key(x), value_map)
         )  # (B, heads, C/heads, N)
         weights = query.transpose(2, 3) @ key * self.scale
-        weights = self.talk_before(weights + self.bias(*weights.shape[2:])).softmax(dim=-1)
-        context = self.talk_after(weights) @ value.transpose(2, 3)
+        weights = self.talking_head_before(weights + self.bias(*weights.shape[2:])).softmax(dim=-1)
+        context = self.talking_head_after(weights) @ value.transpose(2, 3)
         out = context.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:]) + self.local(
             value_map
         )
@@ -167,9 +174,9 @@ class ConvolutionalMlp(nn.Module):
 
     def __init__(self, channels: int, hidden: int, norm_cfg: Config) -> None:
         super().__init__()
-        self.expand = _conv_norm(nn.Conv2d(channels, hidden, 1), norm_cfg)
-        self.spatial = _conv_norm(depthwise(hidden, 3), norm_cfg)
-        self.project = _conv_norm(nn.Conv2d(hidden, channels, 1), norm_cfg)
+        self.expand = _named_conv_norm(nn.Conv2d(channels, hidden, 1), norm_cfg)
+        self.spatial = _named_conv_norm(depthwise(hidden, 3), norm_cfg)
+        self.project = _named_conv_norm(nn.Conv2d(hidden, channels, 1), norm_cfg)
         self.activation = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -221,14 +228,13 @@ class Downsampling(nn.Module):
         self, channels: int, out_channels: int, resolution: int | None, norm_cfg: Config
     ) -> None:
         super().__init__()
-        self.convolution = _conv_norm(
-            nn.Conv2d(channels, out_channels, 3, stride=2, padding=1), norm_cfg
-        )
-        self.attention = (
-            None
-            if resolution is None
-            else DownsamplingAttention(channels, out_channels, resolution, norm_cfg)
-        )
+        convolution = nn.Conv2d(channels, out_channels, 3, stride=2, padding=1)
+        self.attention: DownsamplingAttention | None = None
+        if resolution is None:
+            self.convolution = _named_conv_norm(convolution, norm_cfg)
+        else:
+            self.convolution = _conv_norm(convolution, norm_cfg)
+            self.attention = DownsamplingAttention(channels, out_channels, resolution, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H/2, W/2)."""

@@ -106,8 +106,9 @@ class SqueezedAxis(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.scale = (key_channels // num_heads) ** -0.5
-        self.query_position = nn.Parameter(torch.randn(1, key_channels, positions))
-        self.key_position = nn.Parameter(torch.randn(1, key_channels, positions))
+        # "pos_emb" in the name: the released optimiser settings find these by it
+        self.query_pos_emb = nn.Parameter(torch.randn(1, key_channels, positions))
+        self.key_pos_emb = nn.Parameter(torch.randn(1, key_channels, positions))
         self.activation = nn.ReLU6()
         self.project = conv_norm(value_channels, value_channels, norm_cfg=norm_cfg)
 
@@ -124,8 +125,8 @@ class SqueezedAxis(nn.Module):
         """
         query, key, value = (part.mean(squeezed) for part in (query, key, value))
         length = query.shape[-1]
-        query = query + _stretch(self.query_position, length)
-        key = key + _stretch(self.key_position, length)
+        query = query + _stretch(self.query_pos_emb, length)
+        key = key + _stretch(self.key_pos_emb, length)
         query, key, value = (
             part.unflatten(1, (self.num_heads, -1)) for part in (query, key, value)
         )  # (B, heads, C/heads, length)

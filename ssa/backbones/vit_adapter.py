@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ssa.backbones.deformable import DeformableAttention, Size, grid_centres
 from ssa.backbones.layers import (
@@ -234,6 +235,8 @@ class ViTAdapter(BaseModule):
         final_extractors: extractors of the last interaction.
         drop_path_rate: stochastic depth: rising linearly to this over the blocks, and this for
             every extractor's MLP.
+        checkpointing: keep no activations inside the interactions while training and compute them
+            again: less memory, more time, the same gradients.
         norm_cfg: normalisation of the prior and the outputs.
         init_cfg: mmengine's initialisation.
     """
@@ -252,10 +255,12 @@ class ViTAdapter(BaseModule):
         adapter_mlp_ratio: float = 0.25,
         final_extractors: int = 3,
         drop_path_rate: float = 0.0,
+        checkpointing: bool = False,
         norm_cfg: Config | None = None,
         init_cfg: Config | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.checkpointing = checkpointing
         norm_cfg = norm_cfg or {"type": "BN"}
         groups = len(OUTPUT_SCALES)
         self.grid = pretrain_size // PATCH
@@ -318,7 +323,11 @@ class ViTAdapter(BaseModule):
         for group, interaction in enumerate(self.interactions):
             start = group * self.blocks_per_group
             blocks = self.blocks[start : start + self.blocks_per_group]
-            tokens, pyramid = interaction(tokens, pyramid, blocks, sizes)
+            arguments = (tokens, pyramid, blocks, sizes)
+            if self.checkpointing and self.training:
+                tokens, pyramid = checkpoint(interaction, *arguments, use_reentrant=False)
+            else:
+                tokens, pyramid = interaction(*arguments)
             after_groups.append(tokens.transpose(1, 2).unflatten(2, sizes[1]))
         levels = split_levels(pyramid, sizes)
         maps = [finest + self.upsample(levels[0]), *levels]

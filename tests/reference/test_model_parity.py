@@ -87,6 +87,32 @@ def test_every_released_key_is_mapped_or_declared_unused(case):
     assert all(key.endswith(endings) for key in mapping.unused)
 
 
+#: model file → name in spec/protocol.json, for those that were renamed here
+RENAMED = {"seaformer_b": "SeaFormer-B", "seaformer_l": "SeaFormer-L", "cgrseg_l": "CGRSeg-L"}
+
+
+@pytest.mark.parametrize("model", RENAMED)
+@pytest.mark.parametrize("classifier", CLASSIFIER_PRESETS)
+def test_optimiser_settings_by_name_pick_the_same_parameters(model, classifier):
+    """``norm: {decay_mult: 0}`` and the like, as mmengine matches them: the longest key first."""
+    protocol = GOLDEN.parents[1] / "spec" / "protocol.json"
+    settings = json.loads(protocol.read_text())["models"][RENAMED[model]]["ADE20K"]["paramwise"]
+    keys = sorted(sorted(settings["custom_keys"]), key=len, reverse=True)
+    facts = json.loads((GOLDEN / f"{model}_{classifier}.json").read_text())
+    config = build_segmentor_config(
+        load_model_card(MODEL_FILES / f"{model}.yaml"),
+        classifier=CLASSIFIER_PRESETS[classifier],
+        num_classes=150,
+    )
+    picked = set()
+    for released, ours in map_segmentor_keys(facts["state_dict"], config).ours.items():
+        found = [next((key for key in keys if key in name), None) for name in (released, ours)]
+        assert found[0] == found[1], (released, ours)
+        picked.add(found[0])
+    assert "head" in picked
+    assert picked & {"norm", "pos_emb"}
+
+
 @pytest.mark.parametrize(
     "change",
     [{"salt": "x"}, {"seed": 1}, {"size": 96}],

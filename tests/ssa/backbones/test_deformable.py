@@ -124,3 +124,17 @@ def test_an_image_off_the_grid_is_padded_and_cropped(side):
     for found, whole in zip(network(image), network(padded)):
         height, width = found.shape[2:]
         torch.testing.assert_close(found, whole[:, :, :height, :width])
+
+
+def test_checkpointing_changes_memory_not_gradients():
+    torch.manual_seed(0)
+    settings = {"prior_width": 4, "adapter_heads": 2, "final_extractors": 1, "drop_path_rate": 0.2}
+    plain = ViTAdapter(16, 4, 2, 2, 64, **settings).train()
+    saving = ViTAdapter(16, 4, 2, 2, 64, checkpointing=True, **settings).train()
+    saving.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 3, 64, 64)
+    for network in (plain, saving):
+        torch.manual_seed(1)  # stochastic depth draws
+        sum(out.square().sum() for out in network(image)).backward()
+    for (key, one), other in zip(plain.named_parameters(), saving.parameters()):
+        torch.testing.assert_close(one.grad, other.grad, msg=key)
