@@ -2,7 +2,8 @@
 
 from ssa.backbones.afformer import AFFormer
 from ssa.backbones.efficientformer_v2 import EfficientFormerV2
+from ssa.backbones.layer_decay import LayerDecay
 from ssa.backbones.seaformer import SeaFormer
 from ssa.backbones.vit_adapter import ViTAdapter
 
-__all__ = ["AFFormer", "EfficientFormerV2", "SeaFormer", "ViTAdapter"]
+__all__ = ["AFFormer", "EfficientFormerV2", "LayerDecay", "SeaFormer", "ViTAdapter"]
