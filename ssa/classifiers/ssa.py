@@ -29,6 +29,9 @@ from ssa.prototypes import (
 )
 from ssa.teacher import Guide, Teacher, guide_from
 
+#: elements of one image's features (1 MiB) from which inference takes images one by one
+_LARGE_MAP_ELEMENTS = 1 << 18
+
 
 class Decision(NamedTuple):
     """Everything on the way from features to the decision; N = h·w."""
@@ -140,6 +143,9 @@ class SSAClassifier(PixelClassifier):
 
     def forward(self, features: Tensor) -> Tensor:
         """O (B, K, h, w) of features S_f (B, D, h, w)."""
+        if self.folded and _image_by_image(features):
+            images = [self._decide(image).logits for image in features.split(1)]
+            return torch.cat(images).unflatten(2, features.shape[2:])
         return self._decide(features).logits.unflatten(2, features.shape[2:])
 
     def _decide(self, features: Tensor) -> Decision:
@@ -148,7 +154,7 @@ class SSAClassifier(PixelClassifier):
         flat = features.flatten(2)
         coarse: Tensor | None = None
         if config.adapts and config.has_coarse_mask:
-            coarse = self._coarse_logits(features)
+            coarse = self.conv_seg(self.dropout(features)).flatten(2)
 
         spatial_features: Tensor | None = None
         if self.position_encoding is not None:
@@ -183,17 +189,6 @@ class SSAClassifier(PixelClassifier):
             prototypes=prototypes,
             factor=factor,
         )
-
-    def _coarse_logits(self, features: Tensor) -> Tensor:
-        """M_c (B, K, N)."""
-        channels_last = features.is_contiguous(memory_format=torch.channels_last)
-        if not self.folded or channels_last:
-            return self.conv_seg(self.dropout(features)).flatten(2)
-        # As a batched product: no reordering of the features into the convolution's own layout.
-        weight = self.fixed_prototypes.expand(len(features), -1, -1)
-        if self.conv_seg.bias is None:
-            return weight @ features.flatten(2)
-        return torch.baddbmm(self.conv_seg.bias[:, None], weight, features.flatten(2))
 
     def _spatial_prototypes(
         self, coarse: Tensor | None, spatial_features: Tensor | None
@@ -366,6 +361,20 @@ class SSAClassifier(PixelClassifier):
             assert self.position_basis is not None
             self.spatial_adapter = self.spatial_adapter.folded(self.position_basis)
             self.position_basis = None
+
+
+def _image_by_image(features: Tensor) -> bool:
+    """Whether inference on these features is faster one image at a time.
+
+    On a CPU the maps of a large batch come as fresh pages from the system at every operation, which
+    costs up to half of the time; those of one image stay in the cache and in the allocator.
+    """
+    return (
+        features.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and len(features) > 1
+        and features[0].numel() >= _LARGE_MAP_ELEMENTS
+    )
 
 
 def resize_labels(labels: Tensor, size: tuple[int, ...]) -> Tensor:

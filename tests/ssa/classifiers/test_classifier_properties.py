@@ -344,6 +344,14 @@ def test_deployment_drops_what_only_training_needs_and_equals_forward(
     assert all(torch.equal(value, state[name]) for name, value in classifier.state_dict().items())
 
 
+def test_large_maps_are_deployed_image_by_image_with_equal_outputs() -> None:
+    classifier: SSAClassifier = build({"name": "ssa"}, 64, 6).eval()
+    features = torch.randn(3, 64, 64, 65)
+    deployed = classifier.deploy()
+    with torch.inference_mode():
+        torch.testing.assert_close(deployed(features), classifier(features), rtol=1e-5, atol=1e-5)
+
+
 def test_unfolded_deployment_keeps_its_parameters_names() -> None:
     classifier: SSAClassifier = build({"name": "ssa"})
     kept = {name for name, _ in classifier.named_parameters() if not name.startswith("teacher.")}
