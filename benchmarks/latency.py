@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rich.table import Table
 from torch import nn
 
 from experiments.registry import load_registry
+from ssa.classifiers import PixelClassifier
 from ssa.errors import ConfigurationError, UnknownNameError
 from ssa.models import BASELINE_CLASSIFIER, build_segmentor
 
@@ -91,7 +93,7 @@ def deployed_network(
     network.auxiliary_head = None  # type: ignore[assignment]
     for module in network.modules():
         held = getattr(module, "classifier", None)
-        if isinstance(held, nn.Module) and hasattr(held, "deploy"):
+        if isinstance(held, PixelClassifier):
             module.classifier = held.deploy()
     return network
 
@@ -168,7 +170,7 @@ def measure(
         # every other round the other way round: neither always follows the other's caches
         order = (0, 1) if number % 2 == 0 else (1, 0)
         for index in order:
-            taken = clock(lambda network=networks[index]: network(image, mode="tensor"))
+            taken = clock(partial(networks[index], image, mode="tensor"))
             if number >= warmup:
                 times[index].append(taken)
     reported = reported_latency(str(card["name"]))
