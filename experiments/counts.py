@@ -136,8 +136,8 @@ def code_that_counts() -> str:
     import ssa
 
     here, there = Path(str(experiments.__file__)).parent, Path(str(ssa.__file__)).parent
-    folders = ("backbones", "classifiers", "heads", "mask_classifiers")
-    paths = [here / "complexity.py", there / "models.py"]
+    folders = (".", "backbones", "classifiers", "heads", "mask_classifiers")
+    paths = [here / "complexity.py"]
     paths += [path for name in folders for path in sorted((there / name).glob("*.py"))]
     sha = hashlib.sha256()
     for path in paths:

@@ -62,6 +62,8 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
         if name in INERT or (name.startswith(ALTERNATIVES) and name not in used):
             continue
         digests[name] = _source_digest(str(module.__file__))
+    # started as a script, the training module goes by another name
+    digests["experiments.train"] = _source_digest(str(PROJECT / "experiments" / "train.py"))
     if "ssa.native" in digests:
         for path in sorted((PROJECT / "ssa" / "kernels").glob("*.c")):
             digests[str(path.relative_to(PROJECT))] = _source_digest(str(path))

@@ -38,8 +38,8 @@ class CurvePoint(Stored):
 class Timings(Stored):
     """Where the time went."""
 
-    train_s: float  # inside training steps and data loading
-    evaluate_s: float
+    train_s: float  # inside training steps and data loading, of the last attempt
+    evaluate_s: float  # of the last attempt
     total_s: float  # from process start to record, this attempt and those it resumed
     iteration_ms: float  # median of one training step, data included
 

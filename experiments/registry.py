@@ -107,7 +107,7 @@ def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[st
 
 def _read(path: Path, schema: type[T]) -> T:
     try:
-        return schema.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_loader()))
+        return schema.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))
     except OSError as error:
         raise RegistryError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -120,6 +120,18 @@ def _read(path: Path, schema: type[T]) -> T:
         raise RegistryError(f"{path}: {where}: {first['msg']}.") from None
 
 
-def _loader() -> type:
-    # libyaml's parser is ten times faster and reads the same language
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: libyaml's parser is ten times faster and reads the same language
+_Fastest: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Fastest):
+    """Refuses a key that stands twice in one mapping, where YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key '{twice}' stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)

@@ -23,6 +23,13 @@ class Declared(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+def plain_name(value: str) -> str:
+    """``value`` if it can stand in the name of a file; ValueError if not."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+        raise ValueError(f"the name '{value}' must be letters, digits, _ . - only")
+    return value
+
+
 class Reported(Declared):
     """The paper's own numbers for one row; None where the paper prints none."""
 
@@ -82,6 +89,11 @@ class Table(Declared):
     columns: tuple[Metric, ...] = ("miou",)
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return plain_name(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Table:
@@ -217,6 +229,11 @@ class Profile(Declared):
     loading: Loading = Loading()
     training: Training
     evaluation: Evaluation
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return plain_name(value)
 
 
 class RunSpec(Declared):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from experiments.errors import CorruptRecordError
+from experiments.errors import CorruptRecordError, StoreError
 from experiments.files import write_atomically, writing
 from experiments.records import Failure, Record, seal, unseal
 from experiments.schema import RunSpec
@@ -123,6 +123,11 @@ class Store:
             raw = folder.record.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(
+                f"{folder.record} cannot be read ({error.strerror}); mend its permissions or name "
+                "another folder with --results."
+            ) from None
         try:
             record = Record.model_validate(unseal(raw.decode()))
         except (ValueError, ValidationError) as error:
@@ -183,7 +188,8 @@ class Store:
             try:
                 self.read(run_id)
             except CorruptRecordError:
-                aside = folder.record.with_suffix(".json.damaged")
+                taken = len(list(folder.path.glob("record.json.damaged*")))
+                aside = folder.record.with_suffix(f".json.damaged{taken or ''}")
                 with writing(aside):
                     folder.record.replace(aside)
                 return aside

@@ -113,7 +113,7 @@ def ensure(data_root: Path, parameters: ScenesParameters | None = None) -> Path:
         except OSError as error:
             raise DataError(
                 f"Cannot write the scenes data set to {root}: {error.strerror}. "
-                "Free some space there or choose another place with --data-root."
+                "Free some space there or choose another place with --results."
             ) from error
     _check(root, parameters)
     return root
