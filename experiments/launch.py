@@ -25,6 +25,12 @@ from experiments.store import RunFolder, Store, is_locked
 from experiments.train import BUSY, UNWRITABLE
 
 POLL_S = 0.2
+#: glibc gives large freed blocks back to the system and takes fresh, zeroed pages for the next
+#: operation; keeping them saves up to a sixth of a training step on a CPU, for some memory
+KEEP_PAGES = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
 UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
 GRACE_S = 10.0  # that a child is given to end before it is killed
 
@@ -159,6 +165,7 @@ def _start(
         "MKL_NUM_THREADS": threads,
         "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "PYTHONWARNINGS": "ignore",
+        **KEEP_PAGES,
         "CUDA_VISIBLE_DEVICES": str(device) if options.device == "cuda" else "",
     }
     command = [sys.executable, "-m", "experiments.train", str(folder.path)]
