@@ -94,7 +94,8 @@ def latex_table(
         f"\\label{{tab:{label}}}",
         "\\resizebox{\\linewidth}{!}{%",
         body.rstrip().replace("\\end{tabular}", "\\end{tabular}}"),
-        *(f"\\par\\smallskip\\footnotesize [{n}] {escape_latex(text)}" for n, text in notes),
+        *(["\\par\\smallskip\\raggedright\\footnotesize"] if notes else []),
+        *(f"[{n}] {escape_latex(text)}\\par" for n, text in notes),
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
