@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).resolve().parent
 APART = {"torch"}  # chosen by machine, see torch.txt; its own requirements are locked
+ITEMS = ("mask-classifiers",)  # extras without which an item of the registry could not be run
 HEAD = "# Written by requirements/lock.py; change pyproject.toml and run that instead.\n"
 
 
@@ -52,8 +53,9 @@ def closure(requirements: Iterable[str]) -> dict[str, str]:
 def main() -> None:
     """Write both locks."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
-    core = closure([*project["dependencies"], "setuptools"])
-    extras = [text for group in project["optional-dependencies"].values() for text in group]
+    groups = project["optional-dependencies"]
+    core = closure([*project["dependencies"], "setuptools", *(t for g in ITEMS for t in groups[g])])
+    extras = [text for group in groups.values() for text in group]
     dev = closure(extras)
     for name, packages in (
         ("lock.txt", core),
