@@ -243,7 +243,7 @@ def expand(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
     try:
-        code = app(expand(sys.argv[1:]), standalone_mode=False)
+        code = app(expand(sys.argv[1:]), prog_name="./run_all.sh", standalone_mode=False)
         if code == INTERRUPTED:  # newer typers return it, older ones raise Abort
             raise KeyboardInterrupt
     except UnknownNameError as error:

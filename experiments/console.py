@@ -25,6 +25,7 @@ from experiments.store import RunFolder
 
 WIDTH_WITHOUT_TERMINAL = 180
 TICK_S = 0.5
+LONGEST_REASON = 48  # characters in a plan's table; a longer one stands below it, once
 MISSING_RUN = "–"
 
 
@@ -72,13 +73,18 @@ def show_plan(console: Console, plan: Plan, jobs: int) -> None:
     table = RichTable(title="Plan")
     for name in ("Table", "Row", "Seed", "State", "Run", "Why"):
         table.add_column(name, overflow="fold")
+    notes: dict[str, int] = {}
     for cell in plan.cells:
         if cell.run is None:
             values = ["blocked", MISSING_RUN, cell.blocked or ""]
         else:
             values = [cell.run.state, cell.run.spec.run_id, cell.run.reason]
+        if len(values[2]) > LONGEST_REASON:
+            values[2] = f"[{notes.setdefault(values[2], len(notes) + 1)}]"
         table.add_row(cell.table, cell.row, str(cell.seed), *map(escape, values))
     console.print(table)
+    for text, number in notes.items():
+        console.print(escape(f"[{number}] {text}"), soft_wrap=True)
     console.print(plan_sentence(plan, jobs))
 
 
