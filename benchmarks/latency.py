@@ -1,6 +1,8 @@
 """Inference latency of networks, baseline and SSA-Seg side by side.
 
     ./run_all.sh bench latency seaformer_l upernet_swin_t
+    ./run_all.sh bench latency segnext_t --classifier cac
+    ./run_all.sh bench latency yoso_r50 pem_r50 --against cgrseg_b
     python -m benchmarks.latency seaformer_l --out results/benchmarks
 
 One image of 512×512, 150 classes, the deployed network (no teacher, no auxiliary head) from image
@@ -16,7 +18,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -30,8 +32,8 @@ from torch import nn
 
 from experiments.registry import load_registry
 from ssa.classifiers import PixelClassifier
-from ssa.errors import ConfigurationError, UnknownNameError
-from ssa.models import BASELINE_CLASSIFIER, build_segmentor
+from ssa.errors import ConfigurationError, SsaError, UnknownNameError
+from ssa.models import BASELINE_CLASSIFIER, NO_CLASSIFIER, build_segmentor
 
 #: what is held against the baseline
 METHOD_CLASSIFIER = "ssa"
@@ -55,11 +57,15 @@ class Spread(BaseModel):
 
 
 class Latency(BaseModel):
-    """One network with its own classifier and with SSA-Seg on one device."""
+    """One network beside its baseline on one device."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
+    #: the pixel classifier measured; "none" for a mask classifier
+    classifier: str
+    #: what it is measured against: model and classifier
+    baseline: str
     #: side of the square input, pixels; classes; images at once
     size: int
     num_classes: int
@@ -124,6 +130,8 @@ def timer(device: torch.device) -> Callable[[Callable[[], object]], float]:
 def measure(
     card: Mapping[str, Any],
     *,
+    classifier: str = METHOD_CLASSIFIER,
+    against: Mapping[str, Any] | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     size: int = 512,
@@ -137,6 +145,8 @@ def measure(
 
     Args:
         card: a model file's content.
+        classifier: the pixel classifier to measure; a mask classifier has none.
+        against: the model file of the baseline; None: the same network with softmax.
         device: ``cpu``, ``cuda``, ``cuda:1``, ….
         dtype: ``float32``, ``float16`` or ``bfloat16``.
         size: side of the square input, pixels.
@@ -147,7 +157,8 @@ def measure(
         num_classes: K.
 
     Raises:
-        ConfigurationError: too few rounds, or no such device or dtype.
+        ConfigurationError: too few rounds, no such device or dtype, or a mask classifier without
+            ``against``.
     """
     if rounds < 2:
         raise ConfigurationError(f"{rounds} rounds have no quartiles; give at least 2.")
@@ -155,12 +166,19 @@ def measure(
         raise UnknownNameError("dtype", dtype, DTYPES)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigurationError("This machine shows no CUDA device; give --device cpu.")
+    if against is None and _own(card, classifier) == NO_CLASSIFIER:
+        raise ConfigurationError(
+            f"{card['name']} is a mask classifier and has no softmax form to be measured against; "
+            "name another network with --against MODEL."
+        )
     where = torch.device(device)
+    base = against or card
+    sides = [(base, _own(base, BASELINE_CLASSIFIER)), (card, _own(card, classifier))]
     networks = [
-        deployed_network(card, name, num_classes=num_classes, size=model_size).to(
+        deployed_network(side, name, num_classes=num_classes, size=model_size).to(
             where, DTYPES[dtype]
         )
-        for name in (BASELINE_CLASSIFIER, METHOD_CLASSIFIER)
+        for side, name in sides
     ]
     image = torch.randn(batch, 3, size, size, device=where, dtype=DTYPES[dtype])
     clock = timer(where)
@@ -173,9 +191,11 @@ def measure(
             taken = clock(partial(networks[index], image, mode="tensor"))
             if number >= warmup:
                 times[index].append(taken)
-    reported = reported_latency(str(card["name"]))
+    reported = [reported_latency(str(side["name"]), name) for side, name in sides]
     return Latency(
         model=str(card["name"]),
+        classifier=sides[1][1],
+        baseline=f"{base['name']} {sides[0][1]}",
         size=size,
         num_classes=num_classes,
         batch=batch,
@@ -195,15 +215,20 @@ def measure(
     )
 
 
-def reported_latency(model: str) -> tuple[float | None, float | None]:
-    """The paper's milliseconds for a model with its own classifier and with SSA-Seg."""
-    found: dict[str, float] = {}
-    for table in load_registry().tables.values():
-        for row in table.rows:
-            printed = row.reported.latency_ms if row.reported else None
-            if row.model == model and printed is not None and row.classifier:
-                found.setdefault(row.classifier.name, printed)
-    return found.get(BASELINE_CLASSIFIER), found.get(METHOD_CLASSIFIER)
+def _own(card: Mapping[str, Any], classifier: str) -> str:
+    """``classifier``, or none for a mask classifier."""
+    return classifier if card.get("pixel_classifier", True) else NO_CLASSIFIER
+
+
+def reported_latency(model: str, classifier: str) -> float | None:
+    """The paper's milliseconds for a model with a classifier, None where it prints none."""
+    rows = (row for table in load_registry().tables.values() for row in table.rows)
+    printed = (
+        row.reported.latency_ms
+        for row in rows
+        if row.model == model and row.classifier.name == classifier
+    )
+    return next((value for value in printed if value is not None), None)
 
 
 def device_name(device: torch.device) -> str:
@@ -224,11 +249,12 @@ def show(results: Sequence[Latency]) -> None:
     table = Table(
         title=f"{first.size}×{first.size}, batch {first.batch}, {first.dtype}, {first.device}"
     )
-    for column in ("model", "baseline ms", "SSA-Seg ms", "ratio", "quartiles", "paper's ratio"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    for column in ("model", "against", "its ms", "ms", "ratio", "quartiles", "paper's ratio"):
+        table.add_column(column, justify="left" if column in ("model", "against") else "right")
     for one in results:
         table.add_row(
-            one.model,
+            f"{one.model} {one.classifier}",
+            one.baseline,
             f"{one.baseline_ms.median:.1f}",
             f"{one.method_ms.median:.1f}",
             f"{one.ratio.median:.3f}",
@@ -238,11 +264,30 @@ def show(results: Sequence[Latency]) -> None:
     Console().print(table)
 
 
+def _measured(options: argparse.Namespace) -> Iterable[Latency]:
+    registry = load_registry()
+    against = registry.model(options.against).model_dump() if options.against else None
+    for name in options.models:
+        yield measure(
+            registry.model(name).model_dump(),
+            classifier=options.classifier,
+            against=against,
+            device=options.device,
+            dtype=options.dtype,
+            size=options.size,
+            batch=options.batch,
+            warmup=options.warmup,
+            rounds=options.rounds,
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="names of model files")
     parser.add_argument("--out", default="results/benchmarks")
+    parser.add_argument("--classifier", default=METHOD_CLASSIFIER, help="to be measured")
+    parser.add_argument("--against", metavar="MODEL", help="baseline; default: with softmax")
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default)
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
@@ -251,27 +296,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args(arguments)
-    models = load_registry().models
-    results = []
-    for name in options.models:
-        if name not in models:
-            raise SystemExit(str(UnknownNameError("model", name, models)))
-        results.append(
-            measure(
-                models[name].model_dump(),
-                device=options.device,
-                dtype=options.dtype,
-                size=options.size,
-                batch=options.batch,
-                warmup=options.warmup,
-                rounds=options.rounds,
-            )
-        )
+    try:
+        results = list(_measured(options))
+    except SsaError as error:
+        raise SystemExit(f"Error: {error}") from None
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     for result in results:
         kind = torch.device(options.device).type
-        path = folder / f"latency_{result.model}_{kind}_{result.dtype}.json"
+        name = result.model
+        if result.classifier not in (METHOD_CLASSIFIER, NO_CLASSIFIER):
+            name += f"_{result.classifier}"
+        path = folder / f"latency_{name}_{kind}_{result.dtype}.json"
         path.write_text(result.model_dump_json(indent=2) + "\n")
     show(results)
 

@@ -32,9 +32,35 @@ def test_record_holds_what_a_comparison_needs():
     assert found.reported_ratio == pytest.approx(29.9 / 29.4)
 
 
+def test_a_mask_classifier_is_measured_against_another_network():
+    found = measure(
+        card("yoso_r50"),
+        against=card("cgrseg_b"),
+        size=64,
+        warmup=1,
+        rounds=3,
+        model_size="tiny",
+        num_classes=7,
+    )
+    assert (found.classifier, found.baseline) == ("none", "cgrseg_b softmax")
+    assert found.reported_ratio == pytest.approx(28.3 / 36.0)
+    with pytest.raises(SsaError, match="--against"):
+        measure(card("yoso_r50"), model_size="tiny")
+
+
+def test_a_rival_is_measured_against_softmax():
+    found = measure(
+        card("segnext_t"), classifier="cac", size=64, warmup=1, rounds=3, model_size="tiny"
+    )
+    assert (found.classifier, found.baseline) == ("cac", "segnext_t softmax")
+    assert found.reported_ratio is None
+
+
 def test_reported_latencies_are_the_papers():
-    assert reported_latency("seaformer_l") == (29.4, 29.9)
-    assert reported_latency("upernet_swin_b") == (None, None)
+    assert reported_latency("seaformer_l", "softmax") == 29.4
+    assert reported_latency("seaformer_l", "ssa") == 29.9
+    assert reported_latency("yoso_r50", "none") == 28.3
+    assert reported_latency("upernet_swin_b", "softmax") is None
 
 
 @torch.no_grad()
