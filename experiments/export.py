@@ -216,6 +216,9 @@ def caption(result: TableResult) -> str:
     trained = " and ".join(dict.fromkeys(row.dataset for row in result.rows))
     papers = " and ".join(dict.fromkeys(row.paper_dataset for row in result.rows))
     what = models[0] if len(models) == 1 else f"{len(models)} networks"
+    sizes = {record.spec.model_size for row in result.rows for record in row.records} - {"paper"}
+    if sizes:
+        what += f", scaled down ({', '.join(sorted(sizes))}),"
     text = f"{result.table.title}. {what} on {trained}, profile {result.profile}."
     if not any(row.versus_paper.word == "not comparable" for row in result.rows):
         return text
