@@ -58,8 +58,9 @@ def main() -> None:
     options = parser.parse_args()
     document = json.loads(options.table.read_text())
     first = document["rows"][0]
+    size = "" if document["profile"] == "paper" else ", scaled down,"
     title = (
-        f"{document['source']}: gains\n{first['model']} on {first['dataset']}, "
+        f"{document['source']}: gains\n{first['model']}{size} on {first['dataset']}, "
         f"profile {document['profile']}, {len(document['seeds'])} seeds"
     )
     matplotlib.rcParams["pdf.fonttype"] = 42  # embed fonts as such, not as outlines
