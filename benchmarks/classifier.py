@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from experiments.environment import cpu_name
 from ssa.classifiers import CLASSIFIERS, build_classifier
 
 PLAIN = "plain"
@@ -272,7 +273,7 @@ def run(
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": platform.machine(),
-            "processor": _processor(),
+            "processor": cpu_name(),
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
             # above the number of threads measured, other work disturbed the times
@@ -295,14 +296,6 @@ def _execution(device: str) -> str:
     from ssa.native import kernel_library
 
     return "C kernel" if device == "cpu" and kernel_library() is not None else "PyTorch bands"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 _COLUMNS = ("classifier", "phase", "median ms", "IQR ms", "fastest", "× plain", "peak MiB")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from experiments.environment import cpu_name
 from experiments.registry import load_registry
 from ssa.classifiers import PixelClassifier
 from ssa.errors import ConfigurationError, SsaError, UnknownNameError
@@ -235,12 +235,7 @@ def device_name(device: torch.device) -> str:
     """What the device calls itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "cpu"
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, "cpu")
+    return cpu_name()
 
 
 def show(results: Sequence[Latency]) -> None:
