@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,7 @@ def runner_config(spec: RunSpec, around: Surroundings) -> dict[str, Any]:
     return {
         "default_scope": "mmseg",
         "work_dir": str(around.work),
-        "model": {
-            **spec.segmentor,
-            "data_preprocessor": _preprocessor(training, evaluation),
-            "test_cfg": _test_config(evaluation),
-        },
+        "model": model_config(spec),
         "train_dataloader": _train_loader(spec, around),
         "val_dataloader": _evaluation_loader(spec, around),
         "train_cfg": {
@@ -86,6 +81,15 @@ def runner_config(spec: RunSpec, around: Surroundings) -> dict[str, Any]:
         "log_level": "WARNING",
         "load_from": str(around.checkpoint) if around.resume else None,
         "resume": around.resume,
+    }
+
+
+def model_config(spec: RunSpec) -> dict[str, Any]:
+    """mmsegmentation's config of the network of ``spec``, preprocessor and test mode included."""
+    return {
+        **spec.segmentor,
+        "data_preprocessor": _preprocessor(spec.training, spec.evaluation),
+        "test_cfg": _test_config(spec.evaluation),
     }
 
 
@@ -218,8 +222,3 @@ def _schedulers(training: Training) -> list[dict[str, Any]]:
         "by_epoch": False,
     }
     return [warmup, poly]
-
-
-def evaluations(spec: RunSpec) -> int:
-    """How many points the validation curve of a run has."""
-    return math.ceil(spec.training.iterations / spec.evaluation.interval)

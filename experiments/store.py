@@ -10,6 +10,7 @@
                           config.py        the resolved mmengine config
                           log.txt          what the training process printed
                           per_image.npz    areas per image and class
+                          weights.pth      the trained network, for figures and re-scoring
                           record.json      written last: from now on the run exists
 """
 
@@ -82,6 +83,11 @@ class RunFolder:
     def per_image(self) -> Path:
         """Areas per image and class."""
         return self.path / "per_image.npz"
+
+    @property
+    def weights(self) -> Path:
+        """The trained network's state_dict."""
+        return self.path / "weights.pth"
 
     @property
     def record(self) -> Path:
@@ -164,13 +170,20 @@ class Store:
         write_atomically(folder.spec, json.dumps(spec.model_dump(mode="json"), indent=1))
         return folder
 
-    def write_record(self, record: Record, areas: bytes) -> None:
-        """Write the areas, then the record; then drop what only resuming needed.
+    def write_record(self, record: Record, areas: bytes, weights: bytes | None = None) -> None:
+        """Write weights and areas, then the record; then drop what only resuming needed.
+
+        Args:
+            record: the final word.
+            areas: of every image, as ``ImageAreas.to_bytes`` gives them.
+            weights: the trained network as torch saved it; None: there is none to keep.
 
         Raises:
             StoreError: the disk is full or may not be written.
         """
         folder = self.folder(record.run_id)
+        if weights is not None:
+            write_atomically(folder.weights, weights)
         write_atomically(folder.per_image, areas)
         write_atomically(folder.record, seal(record.model_dump(mode="json")))
         for path in (folder.checkpoint, folder.failure, folder.progress):

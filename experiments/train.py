@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import datetime
 import hashlib
-import importlib
+import io
 import json
 import os
 import resource
@@ -57,11 +57,12 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
+    from experiments.components import register_components
     from experiments.config import runner_config
 
     started = now()
     print(f"{started} {'resuming' if around.resume else 'training'} {spec.run_id}", flush=True)
-    _register_components()
+    register_components()
     if around.device == "cpu":
         # warn_only: a few of mmsegmentation's operations have no deterministic form
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -74,27 +75,9 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
         runner.model.to(memory_format=torch.channels_last)
     runner.train()
     record, areas = _record(spec, runner, around, started)
-    store.write_record(record, areas.to_bytes())
+    store.write_record(record, areas.to_bytes(), _weights(runner))
     shutil.rmtree(around.work, ignore_errors=True)
     return record
-
-
-#: modules whose import registers what a config names
-COMPONENTS = (
-    "mmseg.models",
-    "experiments.hooks",
-    "experiments.loops",
-    "experiments.metric",
-    "ssa.backbones",
-    "ssa.datasets.segmentation",
-    "ssa.heads",
-    "ssa.mask_classifiers",
-)
-
-
-def _register_components() -> None:
-    for name in COMPONENTS:
-        importlib.import_module(name)
 
 
 def _record(
@@ -140,6 +123,16 @@ def _record(
         finished=now(),
     )
     return record, areas
+
+
+def _weights(runner: Runner) -> bytes:
+    """The network's state_dict on the CPU, as torch saves it."""
+    import torch
+
+    buffer = io.BytesIO()
+    state = runner.model.state_dict()
+    torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
+    return buffer.getvalue()
 
 
 def _result_digest(curve: object, areas: ImageAreas) -> str:

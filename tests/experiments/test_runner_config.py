@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmengine.optim import LinearLR, PolyLR
 from samples import make_spec, make_training
 
-from experiments.config import Surroundings, evaluations, runner_config
+from experiments.config import Surroundings, runner_config
 from experiments.schema import Evaluation, Schedule
 
 NOWHERE = Path("/nowhere")
@@ -100,11 +100,6 @@ def test_the_declared_evaluation_arrives() -> None:
     assert config["val_dataloader"]["dataset"]["transform"]["scale"] == (64, 32)
     assert config["val_dataloader"]["sampler"]["shuffle"] is False
     assert config["train_cfg"]["val_interval"] == 7
-
-
-@pytest.mark.parametrize(("interval", "points"), [(20, 2), (40, 1), (30, 2), (39, 2), (100, 1)])
-def test_the_last_iteration_is_always_evaluated(interval: int, points: int) -> None:
-    assert evaluations(make_spec(evaluation=Evaluation(interval=interval))) == points
 
 
 def learning_rates(schedule: Schedule, lr: float, iterations: int) -> list[float]:

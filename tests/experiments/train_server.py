@@ -19,8 +19,9 @@ def serve() -> None:
     import mmengine.runner  # noqa: F401
 
     from experiments import config, environment, evaluate  # noqa: F401
+    from experiments.components import register_components
 
-    train._register_components()
+    register_components()
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()

@@ -1,0 +1,55 @@
+"""A network that a run has trained, taken up again: for figures and for scoring it anew."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+from experiments.errors import SsaError
+from experiments.records import Record
+from experiments.store import Store
+
+if TYPE_CHECKING:
+    from mmengine.model import BaseModel
+
+
+class MissingWeightsError(SsaError):
+    """A finished run without the weights that it ended with."""
+
+
+def load_trained(record: Record, store: Store, device: str = "cpu") -> BaseModel:
+    """The network of a finished run with its final weights, in evaluation mode.
+
+    Args:
+        record: of the run.
+        store: where its weights lie.
+        device: "cpu" or a CUDA device.
+
+    Raises:
+        MissingWeightsError: there are none, or they are damaged.
+    """
+    import torch
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    from experiments.components import register_components
+    from experiments.config import model_config
+
+    path = store.folder(record.run_id).weights
+    remedy = f"rename {path.parent.name} and give the command that made it again"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise MissingWeightsError(
+            f"{path} is not there (records are shipped without weights); {remedy}."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise MissingWeightsError(f"{path} is damaged ({reason}); {remedy}.") from None
+    register_components()
+    init_default_scope("mmseg")
+    model = MODELS.build(model_config(record.spec))
+    model.load_state_dict(state)
+    if record.spec.training.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model.to(device).eval()
