@@ -86,18 +86,28 @@ def image_areas(
 
 def per_class_iou(areas: ImageAreas) -> NDArray[np.float64]:
     """(K,) IoU of each class over all images in percent; NaN where a class never occurs."""
-    return _ratio(areas.intersection.sum(0), areas.union.sum(0)) * 100.0
+    return iou(areas.intersection.sum(0), areas.union.sum(0))
+
+
+def iou(intersection: NDArray, union: NDArray) -> NDArray[np.float64]:
+    """IoU in percent of areas of one shape; NaN where the union is empty."""
+    return _ratio(intersection, union) * 100.0
+
+
+def mean_iou(intersection: NDArray, union: NDArray) -> NDArray[np.float64]:
+    """mIoU in percent over the last axis, of the classes whose union is not empty."""
+    return np.nanmean(iou(intersection, union), axis=-1)
 
 
 def scores(areas: ImageAreas) -> Scores:
     """mIoU, aAcc and mAcc over all images, in percent, as mmsegmentation defines them."""
     intersection, labelled = areas.intersection.sum(0), areas.labelled.sum(0)
     return Scores(
-        miou=float(np.nanmean(per_class_iou(areas))),
+        miou=float(mean_iou(intersection, areas.union.sum(0))),
         aacc=float(100.0 * intersection.sum() / max(int(labelled.sum()), 1)),
         macc=float(np.nanmean(_ratio(intersection, labelled)) * 100.0),
     )
 
 
-def _ratio(part: Areas, whole: Areas) -> NDArray[np.float64]:
+def _ratio(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.evaluate import ImageAreas
+from experiments.evaluate import ImageAreas, mean_iou
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
@@ -107,18 +107,12 @@ def bootstrap_gain(
 def _resampled_miou(runs: Sequence[ImageAreas], counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """(R, S) mIoU in percent of each run under each drawing of images; ``counts`` is (R, N)."""
     return np.stack(
-        [_mean_iou(counts @ run.intersection, counts @ run.union) for run in runs], axis=1
+        [mean_iou(counts @ run.intersection, counts @ run.union) for run in runs], axis=1
     )
 
 
 def _miou(runs: Sequence[ImageAreas]) -> NDArray[np.float64]:
-    return np.array([_mean_iou(run.intersection.sum(0), run.union.sum(0)) for run in runs])
-
-
-def _mean_iou(intersection: NDArray, union: NDArray) -> NDArray[np.float64]:
-    """mIoU in percent over the last axis, of the classes whose union is not empty."""
-    iou = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
-    return np.nanmean(iou, axis=-1) * 100.0
+    return np.array([mean_iou(run.intersection.sum(0), run.union.sum(0)) for run in runs])
 
 
 def pooled_seed_deviation(groups: Sequence[Sequence[float]]) -> float | None:
