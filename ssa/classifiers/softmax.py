@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -58,19 +58,9 @@ class SoftmaxClassifier(PixelClassifier):
         channels: int,
         num_classes: int,
         config: ClassifierConfig | None = None,
-        *,
-        dropout_ratio: float = 0.1,
-        ignore_index: int = 255,
-        align_corners: bool = False,
+        **head_settings: Any,
     ) -> None:
-        super().__init__(
-            channels,
-            num_classes,
-            config,
-            dropout_ratio=dropout_ratio,
-            ignore_index=ignore_index,
-            align_corners=align_corners,
-        )
+        super().__init__(channels, num_classes, config, **head_settings)
         inner_product = self.config.cosine_scale is None
         self.conv_seg = segmentation_convolution(channels, num_classes, bias=inner_product)
         self.coarse_head = (

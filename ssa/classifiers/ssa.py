@@ -6,7 +6,7 @@ prototypes S_p and P_p, decision O; a hat marks the teacher's. docs/method.md ha
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -83,19 +83,9 @@ class SSAClassifier(PixelClassifier):
         channels: int,
         num_classes: int,
         config: ClassifierConfig | None = None,
-        *,
-        dropout_ratio: float = 0.1,
-        ignore_index: int = 255,
-        align_corners: bool = False,
+        **head_settings: Any,
     ) -> None:
-        super().__init__(
-            channels,
-            num_classes,
-            config,
-            dropout_ratio=dropout_ratio,
-            ignore_index=ignore_index,
-            align_corners=align_corners,
-        )
+        super().__init__(channels, num_classes, config, **head_settings)
         #: whether this is a deployed copy with constants folded in
         self.folded = False
         switches = self.config
