@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from rich.console import Console
 
@@ -37,6 +38,7 @@ class Call:
     jobs: int
     device: str
     deviations: tuple[str, ...] = ()
+    rows: str | None = None  # pattern of the rows to train; None: all
 
     @property
     def resolver(self) -> Resolver:
@@ -95,19 +97,28 @@ class Call:
         return COMPLETE
 
     def run(self, item: str, console: Console, *, dry: bool = False) -> int:
-        """Plan, train what is missing, assemble, print and export; returns the exit code."""
+        """Plan, train what is missing, assemble, print and export; returns the exit code.
+
+        Raises:
+            UnknownNameError: no row of ``item`` fits the pattern of this call.
+        """
         tables = self.tables(item)
+        rows = [row.id for table in tables for row in table.rows]
+        if self.rows is not None and not any(fnmatchcase(row, self.rows) for row in rows):
+            raise UnknownNameError(f"row of {item}", self.rows, rows)
         plan = self.plan(tables)
+        asked = plan.only(self.rows)
         if dry:
-            show.show_plan(console, plan, self.jobs)
+            show.show_plan(console, asked, self.jobs)
             return COMPLETE
-        outcomes = self._train(plan) if plan.to_do else []
+        outcomes = self._train(asked) if asked.to_do else []
         if outcomes:
             plan = self.plan(tables)
-        results = [self._table(table, plan, console) for table in tables]
+        for table in tables:
+            self._table(table, plan, console)
         if any(outcome.end == "failed" for outcome in outcomes):
             return FAILED
-        return COMPLETE if all(result.complete for result in results) else INCOMPLETE
+        return COMPLETE if plan.only(self.rows).complete else INCOMPLETE
 
     def _train(self, plan: Plan) -> list[Outcome]:
         console = show.make_console(stderr=True)

@@ -61,6 +61,9 @@ ScratchOption = Annotated[
     bool,
     typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
 ]
+RowsOption = Annotated[
+    str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
+]
 RegistryOption = Annotated[
     list[Path] | None,
     typer.Option("--registry", help="Your own folder of tables/, models/, profiles/."),
@@ -76,6 +79,7 @@ def _call(
     results: Path = DEFAULT_RESULTS,
     registry: list[Path] | None = None,
     from_scratch: bool = False,
+    rows: str | None = None,
 ) -> Any:
     from experiments.call import Call, choose_device, choose_jobs, parse_seeds, without_weights
     from experiments.registry import load_registry
@@ -90,7 +94,8 @@ def _call(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    return Call(loaded, chosen, wanted, workspace, choose_jobs(jobs, where), where, deviations)
+    wide = choose_jobs(jobs, where)
+    return Call(loaded, chosen, wanted, workspace, wide, where, deviations, rows)
 
 
 @app.command(hidden=True)
@@ -104,6 +109,7 @@ def run(
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
     from_scratch: ScratchOption = False,
+    rows: RowsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     only: Annotated[
         Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
@@ -115,7 +121,7 @@ def run(
     """
     from experiments.console import make_console
 
-    call = _call(profile, seeds, jobs, device, data_root, results, registry, from_scratch)
+    call = _call(profile, seeds, jobs, device, data_root, results, registry, from_scratch, rows)
     if only is Only.complexity:
         raise typer.Exit(call.count(item, make_console()))
     raise typer.Exit(call.run(item, make_console(), dry=dry_run))
@@ -131,11 +137,13 @@ def plan(
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
     from_scratch: ScratchOption = False,
+    rows: RowsOption = None,
 ) -> None:
     """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
     from experiments.console import make_console
 
-    call = _call(profile, seeds, jobs, Device.cpu, data_root, results, registry, from_scratch)
+    cpu = Device.cpu
+    call = _call(profile, seeds, jobs, cpu, data_root, results, registry, from_scratch, rows)
     raise typer.Exit(call.run(item, make_console(), dry=True))
 
 

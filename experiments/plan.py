@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from experiments.environment import changed_modules
@@ -59,9 +60,20 @@ class Plan:
         return tuple(run for run in self.runs if run.state not in DONE)
 
     @property
+    def complete(self) -> bool:
+        """Whether every cell has a whole record."""
+        return all(cell.run is not None and cell.run.state in DONE for cell in self.cells)
+
+    @property
     def blocked(self) -> tuple[PlannedCell, ...]:
         """The cells that cannot be run."""
         return tuple(cell for cell in self.cells if cell.blocked)
+
+    def only(self, pattern: str | None) -> Plan:
+        """The cells of the rows whose id fits a shell pattern (``seaformer-b-*``); None: all."""
+        if pattern is None:
+            return self
+        return Plan(tuple(cell for cell in self.cells if fnmatchcase(cell.row, pattern)))
 
     def expected_s(self, jobs: int) -> float | None:
         """Wall-clock seconds that the missing runs will take, or None without a past to go by."""

@@ -67,6 +67,7 @@ def spoilt(trained: Lab, tmp_path: Path) -> Lab:
         (["pair", "--jobs", "0"], "smoke", 2, "--jobs"),
         (["pair", "--jobs", "many"], "smoke", 2, "--jobs"),
         (["pair", "--device", "tpu"], "smoke", 2, "--device"),
+        (["pair", "--rows", "ful"], "smoke", 2, "Unknown row of pair 'ful'. Did you mean 'full'?"),
         (["pair", "--registry", "/nowhere"], "smoke", 1, "registry folder /nowhere does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -86,6 +86,27 @@ def test_code_that_is_the_same_has_not_changed() -> None:
     assert (PROJECT / "run_all.sh").is_file()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "rows"),
+    [(None, ["a-1", "a-2", "b"]), ("a-*", ["a-1", "a-2"]), ("b", ["b"]), ("B", []), ("a", [])],
+)
+def test_a_pattern_picks_rows_by_their_id(pattern: str | None, rows: list[str]) -> None:
+    done = PlannedRun(SPEC, "cached", "")
+    plan = Plan(tuple(PlannedCell("t", row, 0, done) for row in ("a-1", "a-2", "b")))
+    assert [cell.row for cell in plan.only(pattern).cells] == rows
+
+
+def test_a_plan_is_complete_when_every_cell_asked_for_has_a_record() -> None:
+    cells = [
+        PlannedCell("t", state, 0, PlannedRun(SPEC, state, ""))
+        for state in get_args(State)
+        if state != "blocked"
+    ] + [PlannedCell("t", "blocked", 0, None, "no data")]
+    complete = {cell.row for cell in cells if Plan((cell,)).complete}
+    assert complete == set(DONE)
+    assert not Plan(tuple(cells)).complete
+
+
 # --- the estimate ---------------------------------------------------------------------------------
 
 
