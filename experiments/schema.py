@@ -11,7 +11,15 @@ import json
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 METRICS = ("params_m", "macs_g", "macs_all_g", "latency_ms", "miou")
 Metric = Literal["params_m", "macs_g", "macs_all_g", "latency_ms", "miou"]
@@ -141,6 +149,15 @@ class Optimizer(Declared):
     momentum: float | None = None
     paramwise: dict[str, Any] = Field(default_factory=dict)
     grad_clip_norm: float | None = None
+    constructor: str | None = None  # of the groups, if not mmengine's own: LayerDecay
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an unnamed constructor out: it came later than the first runs' identities."""
+        fields: dict[str, Any] = plain(self)
+        if fields.get("constructor") is None:
+            fields.pop("constructor", None)
+        return fields
 
 
 class Schedule(Declared):

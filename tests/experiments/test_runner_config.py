@@ -16,7 +16,7 @@ from mmengine.optim import LinearLR, PolyLR
 from samples import make_spec, make_training
 
 from experiments.config import Surroundings, runner_config
-from experiments.schema import Evaluation, Schedule
+from experiments.schema import Evaluation, Optimizer, RunSpec, Schedule
 
 NOWHERE = Path("/nowhere")
 
@@ -91,6 +91,20 @@ def test_the_declared_optimiser_arrives() -> None:
     assert wrapper["paramwise_cfg"] == declared.paramwise
     assert wrapper["clip_grad"]["max_norm"] == declared.grad_clip_norm
     assert wrapper["accumulative_counts"] == 2
+
+
+def test_parameter_groups_can_be_made_by_a_named_constructor() -> None:
+    assert "constructor" not in runner_config(make_spec(), around())["optim_wrapper"]
+    optimizer = Optimizer(type="AdamW", lr=1e-4, weight_decay=0.0, constructor="LayerDecay")
+    spec = make_spec(training=make_training(optimizer=optimizer))
+    assert runner_config(spec, around())["optim_wrapper"]["constructor"] == "LayerDecay"
+    assert make_spec().run_id != spec.run_id
+
+
+def test_an_unnamed_constructor_is_no_part_of_a_run() -> None:
+    """Runs from before there was a choice keep their identity."""
+    assert "constructor" not in make_spec().canonical()
+    assert RunSpec.model_validate_json(make_spec().canonical()) == make_spec()
 
 
 def test_the_declared_evaluation_arrives() -> None:
