@@ -143,7 +143,7 @@ class Call:
             from ssa.weights import require_weights
 
             weights = require_weights(spec.weights, self.workspace.weights)
-        return Inputs(locate(choice, self.workspace).root, weights)
+        return Inputs(locate(choice, self.workspace).root, weights, self.registry.folders)
 
     def _table(self, table: Table, plan: Plan, console: Console) -> TableResult:
         result = assemble(table, plan, self.resolver, self.store, self.reference, self.counter)

@@ -41,6 +41,7 @@ def locate(choice: DataChoice, workspace: Workspace) -> Located:
 @lru_cache(maxsize=32)
 def _locate(name: str, settings: str, workspace: Workspace) -> Located:
     from ssa.datasets import find
+    from ssa.datasets.folder import own_settings
 
     dataset = find(name, workspace.data_root)
     given = json.loads(settings)
@@ -49,14 +50,17 @@ def _locate(name: str, settings: str, workspace: Workspace) -> Located:
     else:
         from ssa.datasets.digest import content_digest
 
-        if given:
+        filled = own_settings(dataset)
+        if given and given != filled:
             raise ConfigurationError(
-                f"The data set {name} takes no settings, but {', '.join(given)} was given."
+                f"The data set {name} is described otherwise now than the run was made with; give "
+                "the command that made the run again."
+                if given.keys() == filled.keys()
+                else f"The data set {name} takes no settings, but {', '.join(given)} was given."
             )
         root = dataset.locate(workspace.data_root)
         dataset.check(root)
         digest = content_digest(dataset, root, dataset.splits, workspace.cache)
-        filled = {}
     return Located(
         name, root, digest, filled, None, dataset.num_classes, tuple(dataset.class_names)
     )

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from experiments.extensions import PACKAGE, source_of, sources_used
 from experiments.records import Environment
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,13 @@ ALTERNATIVES = ("ssa.classifiers.", "ssa.backbones.", "ssa.heads.", "ssa.dataset
 #: modules of ours that carry a run but cannot change a number in it
 INERT = frozenset(
     {"ssa.errors", "ssa.registry"}
-    | {f"experiments.{n}" for n in ("environment", "errors", "files", "records", "schema", "store")}
+    | {
+        f"experiments.{name}"
+        for name in (
+            *("environment", "errors", "extensions", "files", "records", "registry", "schema"),
+            "store",
+        )
+    }
 )
 
 
@@ -49,7 +56,8 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
     Of the folders in which every module is one alternative (classifiers, backbones, heads, data
     sets), only those count whose classes the run's ``objects`` are instances of, with their bases.
 
-    The loss kernels' C sources count as well, by their path.
+    The loss kernels' C sources count as well, by their path, and a user's own classifier with the
+    files beside it that it imports.
 
     Args:
         objects: the modules of the network, the data sets.
@@ -67,7 +75,8 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
     if "ssa.native" in digests:
         for path in sorted((PROJECT / "ssa" / "kernels").glob("*.c")):
             digests[str(path.relative_to(PROJECT))] = _source_digest(str(path))
-    return digests
+    own = sources_used(sorted(used))
+    return digests | {name: _source_digest(str(path)) for name, path in sorted(own.items())}
 
 
 def code_digest(code: Mapping[str, str]) -> str:
@@ -77,9 +86,17 @@ def code_digest(code: Mapping[str, str]) -> str:
 
 
 def changed_modules(code: Mapping[str, str]) -> list[str]:
-    """Which of a record's modules read differently now, or are gone."""
+    """Which of a record's modules read differently now, or are gone.
+
+    A user's own are gone where their registry folder has not been taken up.
+    """
     changed = []
     for name, digest in code.items():
+        if name.startswith(f"{PACKAGE}."):
+            own = source_of(name)
+            if own is None or _source_digest(str(own)) != digest:
+                changed.append(name)
+            continue
         if "/" in name:
             source = PROJECT / name
         else:

@@ -69,6 +69,7 @@ class Inputs:
 
     data: Path
     weights: Path | None = None
+    registry: tuple[Path, ...] = ()  # a user's own folders
 
 
 class Watcher(Protocol):
@@ -171,6 +172,7 @@ def _start(
     command = [sys.executable, "-m", "experiments.train", str(folder.path)]
     command += ["--data", str(inputs.data)]
     command += ["--weights", str(inputs.weights)] if inputs.weights else []
+    command += [word for folder in inputs.registry for word in ("--registry", str(folder))]
     command += ["--device", options.device, "--threads", threads]
     command += ["--workers", str(options.loading.workers)]
     command += ["--checkpoint-every", str(options.checkpoint_every_s)]

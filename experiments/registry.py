@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from experiments.errors import RegistryError, UnknownNameError
+from experiments.extensions import take_up
 from experiments.schema import Declared, ModelCard, Profile, Table
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +30,7 @@ class ExperimentRegistry:
     tables: Mapping[str, Table]
     models: Mapping[str, ModelCard]
     profiles: Mapping[str, Profile]
+    folders: tuple[Path, ...] = ()  # of the user, which were read beside ours
 
     def table(self, name: str) -> Table:
         """The table ``name``; UnknownNameError proposes the nearest."""
@@ -59,13 +61,17 @@ def paper_items() -> tuple[str, ...]:
 def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
     """Read the project's declarative files and those of the folders ``extra``.
 
-    A folder holds ``tables/``, ``models/`` and ``profiles/``, each optional, with one YAML file a
-    thing. Two things of one name are an error, wherever they stand.
+    A folder holds ``tables/``, ``models/``, ``profiles/`` and ``datasets/``, each optional, with
+    one YAML file a thing, and ``classifiers/`` with Python files, which are imported. Two things
+    of one name are an error, wherever they stand.
 
     Raises:
         RegistryError: a file that is not valid, or a name that is taken.
     """
-    return _load_registry(tuple(Path(folder).resolve() for folder in extra))
+    folders = tuple(Path(folder).resolve() for folder in extra)
+    registry = _load_registry(folders)
+    take_up(folders)
+    return registry
 
 
 @lru_cache(maxsize=8)
@@ -78,6 +84,7 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
         tables=_read_all(folders, "tables", Table),
         models=_read_all(folders, "models", ModelCard),
         profiles=_read_all(folders, "profiles", Profile),
+        folders=extra,
     )
     for table in registry.tables.values():
         for row in table.rows:
@@ -107,17 +114,27 @@ def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[st
 
 def _read(path: Path, schema: type[T]) -> T:
     try:
-        return schema.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))
+        return schema.model_validate(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RegistryError(f"{path}: {where}: {first['msg']}.") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a declarative file says.
+
+    Raises:
+        RegistryError: it cannot be read, or is not valid YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise RegistryError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise RegistryError(f"{path} is not a text in UTF-8; save it as such.") from None
     except yaml.YAMLError as error:
         raise RegistryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RegistryError(f"{path}: {where}: {first['msg']}.") from None
 
 
 #: libyaml's parser is ten times faster and reads the same language

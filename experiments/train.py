@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import SsaError
+from experiments.extensions import take_up_for
 from experiments.files import disk_sentence, write_atomically
 from experiments.records import RECORD_VERSION, Failure, Record, Timings
 from experiments.schema import RunSpec
@@ -161,6 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="results/runs/<run id>, with its spec.json")
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--weights", type=Path, help="pretrained file")
+    parser.add_argument(
+        "--registry", type=Path, action="append", default=[], help="a user's own registry folder"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="loading processes")
@@ -182,6 +186,7 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         spec = RunSpec.model_validate_json(folder.spec.read_text())
         if store.read(spec.run_id) is not None:  # another process finished it while we started
             return 0
+        take_up_for(spec, options.registry, options.data)
         train(spec, store, _surroundings(folder, options))
     except KeyboardInterrupt:
         return 130

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import SsaError
+from experiments.extensions import take_up_for
 from experiments.records import Record
 from experiments.store import Store
 
@@ -17,13 +20,16 @@ class MissingWeightsError(SsaError):
     """A finished run without the weights that it ended with."""
 
 
-def load_trained(record: Record, store: Store, device: str = "cpu") -> BaseModel:
+def load_trained(
+    record: Record, store: Store, device: str = "cpu", registry: Sequence[Path] = ()
+) -> BaseModel:
     """The network of a finished run with its final weights, in evaluation mode.
 
     Args:
         record: of the run.
         store: where its weights lie.
         device: "cpu" or a CUDA device.
+        registry: folders with the user's own classifier, if it is not registered yet.
 
     Raises:
         MissingWeightsError: there are none, or they are damaged.
@@ -46,6 +52,7 @@ def load_trained(record: Record, store: Store, device: str = "cpu") -> BaseModel
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise MissingWeightsError(f"{path} is damaged ({reason}); {remedy}.") from None
+    take_up_for(record.spec, registry)
     register_components()
     init_default_scope("mmseg")
     model = MODELS.build(model_config(record.spec))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from ssa.errors import ConfigurationError, UnknownNameError
@@ -38,6 +39,16 @@ class Registry(Mapping[str, T], Generic[T]):
             return thing
 
         return add
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Forget what was registered inside the block if the block fails."""
+        before = dict(self._things)
+        try:
+            yield
+        except BaseException:
+            self._things = before
+            raise
 
     def __getitem__(self, name: str) -> T:
         try:
