@@ -199,23 +199,21 @@ def _optimizer(training: Training, around: Surroundings) -> dict[str, Any]:
 
 
 def _schedulers(training: Training) -> list[dict[str, Any]]:
-    """Poly decay over the whole run, times a linear warm-up, as mmsegmentation 0.x has it.
+    """Decay over the whole run, times a linear warm-up, as mmsegmentation 0.x has it.
 
     Step t of T runs at ``(lr − min) · (1 − t/T)^power + min``, times ``r + (1 − r) · t/w`` in the
     w steps of the warm-up. mmengine reaches its last value one step before ``end``, hence the + 1.
     With both a minimum and a warm-up it multiplies in another order, by less than the minimum.
     """
     schedule = training.schedule
-    poly = {
-        "type": "PolyLR",
-        "power": schedule.power,
-        "eta_min": schedule.min_lr,
-        "begin": 0,
-        "end": training.iterations + 1,
-        "by_epoch": False,
-    }
+    decay: dict[str, Any] = {"begin": 0, "end": training.iterations + 1, "by_epoch": False}
+    if schedule.cosine_to is None:
+        decay |= {"type": "PolyLR", "power": schedule.power, "eta_min": schedule.min_lr}
+    else:  # c + (1 − c) · (1 + cos(π t/T)) / 2
+        decay |= {"type": "CosineAnnealingLR", "eta_min_ratio": schedule.cosine_to}
+        decay |= {"T_max": training.iterations}
     if not schedule.warmup_iterations:
-        return [poly]
+        return [decay]
     warmup = {
         "type": "LinearLR",
         "start_factor": schedule.warmup_ratio,
@@ -223,4 +221,4 @@ def _schedulers(training: Training) -> list[dict[str, Any]]:
         "end": schedule.warmup_iterations + 1,
         "by_epoch": False,
     }
-    return [warmup, poly]
+    return [warmup, decay]

@@ -38,6 +38,14 @@ def plain_name(value: str) -> str:
     return value
 
 
+def unless_none(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` without the field ``name`` where it is None.
+
+    For a field that came later than the first runs: their identities must not know of it.
+    """
+    return {key: value for key, value in fields.items() if key != name or value is not None}
+
+
 class Reported(Declared):
     """The paper's own numbers for one row; None where the paper prints none."""
 
@@ -153,20 +161,23 @@ class Optimizer(Declared):
 
     @model_serializer(mode="wrap")
     def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave an unnamed constructor out: it came later than the first runs' identities."""
-        fields: dict[str, Any] = plain(self)
-        if fields.get("constructor") is None:
-            fields.pop("constructor", None)
-        return fields
+        """See :func:`unless_none`."""
+        return unless_none("constructor", plain(self))
 
 
 class Schedule(Declared):
-    """Polynomial decay after a linear warm-up, by iteration."""
+    """Polynomial decay, or half a cosine, after a linear warm-up, by iteration."""
 
-    power: float
+    power: float = 1.0  # of the polynomial
     min_lr: float = 0.0
     warmup_iterations: int = 0
     warmup_ratio: float = 1e-6
+    cosine_to: float | None = None  # share of the rate at the end of a cosine; None: polynomial
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """See :func:`unless_none`."""
+        return unless_none("cosine_to", plain(self))
 
 
 class Augmentation(Declared):

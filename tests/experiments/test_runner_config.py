@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.optim import LinearLR, PolyLR
+from mmengine.optim import CosineAnnealingLR, LinearLR, PolyLR
 from samples import make_spec, make_training
 
 from experiments.config import Surroundings, runner_config
@@ -101,9 +101,10 @@ def test_parameter_groups_can_be_made_by_a_named_constructor() -> None:
     assert make_spec().run_id != spec.run_id
 
 
-def test_an_unnamed_constructor_is_no_part_of_a_run() -> None:
+def test_what_came_later_and_is_not_named_is_no_part_of_a_run() -> None:
     """Runs from before there was a choice keep their identity."""
     assert "constructor" not in make_spec().canonical()
+    assert "cosine_to" not in make_spec().canonical()
     assert RunSpec.model_validate_json(make_spec().canonical()) == make_spec()
 
 
@@ -121,7 +122,7 @@ def learning_rates(schedule: Schedule, lr: float, iterations: int) -> list[float
     spec = make_spec(training=make_training(iterations=iterations, schedule=schedule))
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=lr)
-    kinds = {"PolyLR": PolyLR, "LinearLR": LinearLR}
+    kinds = {"PolyLR": PolyLR, "LinearLR": LinearLR, "CosineAnnealingLR": CosineAnnealingLR}
     chain = []
     for config in runner_config(spec, around())["param_scheduler"]:
         config = dict(config)
@@ -160,3 +161,12 @@ def test_learning_rates_end_at_their_minimum(iterations: int, power: float) -> N
     for t, rate in enumerate(found):
         assert rate == pytest.approx(9e-4 * (1 - t / iterations) ** power + 1e-4, rel=1e-6)
     assert all(math.isfinite(rate) and rate > 1e-4 for rate in found)
+
+
+@given(iterations=st.integers(1, 60), end=st.sampled_from([0.0, 0.0025, 0.5]))
+@settings(deadline=None, max_examples=30)
+def test_learning_rates_can_fall_along_half_a_cosine(iterations: int, end: float) -> None:
+    """detectron2's WarmupCosineLR: c + (1 − c)·(1 + cos(π t/T))/2, as PEM trains."""
+    for t, rate in enumerate(learning_rates(Schedule(cosine_to=end), 4e-4, iterations)):
+        share = end + (1 - end) * (1 + math.cos(math.pi * t / iterations)) / 2
+        assert rate == pytest.approx(4e-4 * share, rel=1e-6)
