@@ -38,10 +38,24 @@ class Resolver:
     deviations: tuple[str, ...] = ()
 
     def data_of(self, table: Table, row: Row) -> DataChoice:
-        """The data set of a row: the profile's, or else the table's own."""
-        if self.profile.dataset is not None:
-            return self.profile.dataset
-        return DataChoice(name=str(row.dataset or table.dataset))
+        """The data set of a row: the profile's with the row's settings, or else the table's own."""
+        own, chosen = str(row.dataset or table.dataset), self.profile.dataset
+        if chosen is None:
+            return DataChoice(name=own)
+        if chosen.name != own or not row.dataset_settings:
+            return chosen
+        return chosen.model_copy(update={"settings": {**chosen.settings, **row.dataset_settings}})
+
+    def unfit(self, table: Table, row: Row) -> str | None:
+        """Why a row's data settings mean nothing in this profile; None if they do or are none."""
+        own, chosen = str(row.dataset or table.dataset), self.profile.dataset
+        if not row.dataset_settings or (chosen is not None and chosen.name == own):
+            return None
+        where = chosen.name if chosen else "each table's own data set"
+        return (
+            f"The row sets {', '.join(row.dataset_settings)} of the data set {own}, but the "
+            f"profile {self.profile.name} trains on {where}; run it with --profile quick."
+        )
 
     def model_of(self, table: Table, row: Row) -> ModelCard:
         """The model card of a row."""
@@ -49,6 +63,8 @@ class Resolver:
 
     def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
         """The run behind one row and seed, or why it cannot start."""
+        if reason := self.unfit(table, row):
+            return Blocked(reason)
         try:
             data = locate(self.data_of(table, row), self.workspace)
         except SsaError as error:

@@ -73,6 +73,8 @@ class Row(Declared):
     model: str | None = None  # None: the table's
     dataset: str | None = None  # None: the table's
     model_overrides: dict[str, Any] = Field(default_factory=dict)  # merged into the segmentor
+    #: of the data set, over the profile's; only where the profile trains on that data set
+    dataset_settings: dict[str, Any] = Field(default_factory=dict)
     reported: Reported = Reported()
     readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row

@@ -15,7 +15,7 @@ from experiments.plan import DONE, PastCosts, Plan, PlannedCell, PlannedRun, Sta
 from experiments.plan import make_plan as plan_tables
 from experiments.records import Failure
 from experiments.registry import load_registry
-from experiments.resolve import Resolver
+from experiments.resolve import Blocked, Resolver
 from experiments.schema import RunSpec, Table
 from experiments.store import Store, run_lock
 from experiments.workspace import Workspace
@@ -202,3 +202,37 @@ def test_data_that_is_not_there_blocks_a_cell_with_the_remedy(
     (cell,) = plan.blocked
     assert "CamVid" in str(cell.blocked)
     assert "nothing here" in str(cell.blocked)
+
+
+# --- rows that set something of the data set ----------------------------------------------------
+
+
+def resolver_in(folder: Path, profile: str) -> Resolver:
+    workspace = Workspace(results=folder / "results", data_root=folder / "data")
+    return Resolver(load_registry(), load_registry().profile(profile), workspace)
+
+
+def test_a_rows_data_settings_stand_over_the_profiles(tmp_path: Path) -> None:
+    table, resolver = load_registry().table("study_variance"), resolver_in(tmp_path, "smoke")
+    spec = resolver.resolve(table, table.row("ssa-shift-1"), 0)
+    assert isinstance(spec, RunSpec)
+    assert (spec.dataset_settings["shift"], spec.dataset_settings["train"]) == (1.0, 24)
+
+
+def test_the_default_setting_is_the_run_of_the_other_tables(tmp_path: Path) -> None:
+    registry, resolver = load_registry(), resolver_in(tmp_path, "smoke")
+    study, table8 = registry.table("study_variance"), registry.table("table8")
+    for ours, theirs in (("softmax-shift-0.6", "baseline"), ("ssa-shift-0.6", "full")):
+        first = resolver.resolve(study, study.row(ours), 0)
+        second = resolver.resolve(table8, table8.row(theirs), 0)
+        assert isinstance(first, RunSpec)
+        assert isinstance(second, RunSpec)
+        assert first.run_id == second.run_id
+
+
+def test_data_settings_without_their_data_set_block_the_row(tmp_path: Path) -> None:
+    table, resolver = load_registry().table("study_variance"), resolver_in(tmp_path, "camvid")
+    blocked = resolver.resolve(table, table.rows[0], 0)
+    assert isinstance(blocked, Blocked)
+    assert "camvid" in blocked.reason
+    assert "--profile quick" in blocked.reason
