@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -10,8 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from experiments.errors import StoreError
+from experiments.files import write_atomically
 from experiments.schema import DataChoice
 from experiments.workspace import Workspace
+from ssa.datasets.base import DataError
 from ssa.errors import ConfigurationError
 
 
@@ -61,9 +66,31 @@ def _locate(name: str, settings: str, workspace: Workspace) -> Located:
         root = dataset.locate(workspace.data_root)
         dataset.check(root)
         digest = content_digest(dataset, root, dataset.splits, workspace.cache)
+        if filled and (fault := _label_fault(name, root, digest, workspace)):
+            raise DataError(fault)
     return Located(
         name, root, digest, filled, None, dataset.num_classes, tuple(dataset.class_names)
     )
+
+
+@lru_cache(maxsize=32)
+def _label_fault(name: str, root: Path, digest: str, workspace: Workspace) -> str:
+    """What is wrong with the masks of a user's data set; all are opened, once a content."""
+    from ssa.datasets import find
+    from ssa.datasets.folder import own_settings
+    from ssa.datasets.verify import check_labels
+
+    dataset = find(name, workspace.data_root)
+    key = hashlib.sha256(json.dumps([digest, own_settings(dataset)]).encode()).hexdigest()[:16]
+    seen = workspace.cache / f"labels-{key}"
+    if not seen.exists():
+        try:
+            check_labels(dataset, root)
+        except DataError as error:
+            return str(error)
+        with contextlib.suppress(StoreError):  # not remembered is only slower
+            write_atomically(seen, f"every mask of {name} holds its classes only\n")
+    return ""
 
 
 def _make_scenes(given: dict[str, Any], workspace: Workspace) -> tuple[Path, str, dict[str, Any]]:

@@ -158,19 +158,23 @@ def _check(module: str, path: Path) -> None:
 
 
 def _sentence(path: Path, error: Exception) -> str:
-    """``<file>, line <n>: <what>``, the line being the last one that is the user's."""
-    where, line = path, None
+    """``<file>, line <n>: <what>``."""
     if isinstance(error, SyntaxError):
-        where, line = Path(error.filename or path), error.lineno
-        what = error.msg
+        at, what = f"{error.filename or path}, line {error.lineno}: ", error.msg
     else:
-        for frame in traceback.extract_tb(error.__traceback__):
-            if Path(frame.filename).parent == path.parent:
-                where, line = Path(frame.filename), frame.lineno
-        what = " ".join(str(error).split())
+        at, what = own_line(error) or f"{path}: ", " ".join(str(error).split())
     kind = "" if isinstance(error, SsaError) else f"{type(error).__name__}: "
-    at = f", line {line}" if line else ""
-    return f"{where}{at}: {kind}{what.rstrip('.')}. Mend it and give the same command again."
+    return f"{at}{kind}{what.rstrip('.')}. Mend it and give the same command again."
+
+
+def own_line(error: BaseException) -> str:
+    """``<file>, line <n>: `` of the last line of a user's that an error came through, or ``""``."""
+    places = getattr(sys.modules.get(PACKAGE), "__path__", ())
+    at = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if str(Path(frame.filename).parent) in places:
+            at = f"{frame.filename}, line {frame.lineno}: "
+    return at
 
 
 def take_up_datasets(folders: Sequence[Path]) -> dict[str, DataSet]:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import SsaError
-from experiments.extensions import take_up_for
+from experiments.extensions import own_line, take_up_for
 from experiments.files import disk_sentence, write_atomically
 from experiments.records import RECORD_VERSION, Failure, Record, Timings
 from experiments.schema import RunSpec
@@ -196,7 +196,8 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
     except Exception as error:  # noqa: BLE001  the process's own boundary: recorded, then over
         text = " ".join(str(error).split())[:300]
-        return _fail(folder, f"{type(error).__name__}: {text} (whole story in {folder.log})")
+        what = f"{own_line(error)}{type(error).__name__}: {text}"
+        return _fail(folder, f"{what} (whole story in {folder.log})")
     return 0
 
 

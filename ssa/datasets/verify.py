@@ -84,6 +84,20 @@ def verify(
     return next((report for report in reports if not report.ok), reports[0])
 
 
+def check_labels(dataset: DataSet, root: Path) -> None:
+    """Refuse masks that cannot be read or hold a value that is no class; opens every one.
+
+    Raises:
+        DataError: about the first such mask.
+    """
+    table = dataset.label_table(root)
+    for split in dataset.splits:
+        for pair in dataset.load_index(root, split):
+            values = np.bincount(read_label(pair.label).ravel(), minlength=256)
+            if sentence := _wrong_values(pair.label, values, table, dataset.num_classes):
+                raise DataError(sentence)
+
+
 def _scenes_roots(data_root: Path) -> list[Path]:
     roots = sorted(p for p in Path(data_root).glob("scenes-*") if p.is_dir())
     return roots or [scenes.ensure(data_root)]
@@ -179,22 +193,31 @@ def _inspect_pair(pair: Pair, table: NDArray[np.uint8], num_classes: int) -> Fou
         size = (int(raw.shape[0]), int(raw.shape[1]))
         values = np.bincount(raw.ravel(), minlength=256)
         np.add.at(pixels, table, values)
-        wrong = [
-            str(value)
-            for value in np.flatnonzero(values)
-            if table[value] != 255 and table[value] >= num_classes
-        ]
-        if wrong:
-            problems.append(
-                f"{pair.label} holds the label {', '.join(wrong[:5])}; the {num_classes} classes "
-                f"are {_raw_range(table, num_classes)}."
-            )
+        if sentence := _wrong_values(pair.label, values, table, num_classes):
+            problems.append(sentence)
         if sizes and size not in sizes:
             problems.append(
                 f"{pair.image} has {sizes[0][0]}×{sizes[0][1]} pixels, its annotation "
                 f"{size[0]}×{size[1]}."
             )
     return Found(tuple(problems), pixels, size)
+
+
+def _wrong_values(
+    path: Path, values: NDArray[np.int64], table: NDArray[np.uint8], num_classes: int
+) -> str:
+    """The sentence about raw values of a mask, counted in ``values`` (256,), that are no class."""
+    wrong = [
+        str(value)
+        for value in np.flatnonzero(values)
+        if table[value] != 255 and table[value] >= num_classes
+    ]
+    if not wrong:
+        return ""
+    return (
+        f"{path} holds the label {', '.join(wrong[:5])}; the {num_classes} classes are "
+        f"{_raw_range(table, num_classes)}."
+    )
 
 
 def _image_sizes(path: Path, problems: list[str]) -> list[tuple[int, int]]:
