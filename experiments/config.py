@@ -27,6 +27,7 @@ class Surroundings:
     workers: int = 0  # loading processes
     processes: int = 1  # that share a global batch
     cache_images: bool = False  # keep decoded images in memory
+    packed: Path | None = None  # folder of packed, memory-mapped copies of data sets
     checkpoint_every_s: float = 60.0
     resume: bool = False  # from the checkpoint
 
@@ -76,12 +77,30 @@ def runner_config(spec: RunSpec, around: Surroundings) -> dict[str, Any]:
                 "every_s": around.checkpoint_every_s,
             },
         ],
+        **_processes(around),
         "randomness": {"seed": spec.seed},
         "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
         "log_level": "WARNING",
         "load_from": str(around.checkpoint) if around.resume else None,
         "resume": around.resume,
     }
+
+
+def _processes(around: Surroundings) -> dict[str, Any]:
+    """How several processes train one network: DDP, its batch statistics over the whole batch.
+
+    Batch statistics are shared on GPUs only: torch has no SyncBatchNorm for the CPU.
+    """
+    if around.processes == 1:
+        return {}
+    wrapper: dict[str, Any] = {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": False,  # the loop shares them before it evaluates
+        "find_unused_parameters": True,  # switches and stochastic depth leave some out
+    }
+    if around.device == "cpu":
+        return {"launcher": "pytorch", "model_wrapper_cfg": wrapper | {"device_ids": None}}
+    return {"launcher": "pytorch", "model_wrapper_cfg": wrapper, "sync_bn": "torch"}
 
 
 def model_config(spec: RunSpec) -> dict[str, Any]:
@@ -154,7 +173,7 @@ def _evaluation_loader(spec: RunSpec, around: Surroundings) -> dict[str, Any]:
         "multiple_of": evaluation.multiple_of or 1,
     }
     return _loader(evaluation.batch, around) | {
-        "sampler": {"type": "DefaultSampler", "shuffle": False},
+        "sampler": {"type": "WholeBatchSampler", "batch_size": evaluation.batch},
         "dataset": _images(spec, around, evaluation.split) | {"transform": transform},
     }
 
@@ -167,6 +186,8 @@ def _images(spec: RunSpec, around: Surroundings, split: str) -> dict[str, Any]:
         "split": split,
         "working_size": spec.working_size,
         "cache": around.cache_images,
+        "packed": str(around.packed) if around.packed else None,
+        "digest": spec.dataset_digest,
     }
 
 

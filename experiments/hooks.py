@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -17,6 +19,7 @@ from experiments.errors import SsaError
 from experiments.files import sync_folder, writing
 from experiments.progress import Progress, write_progress
 from experiments.records import CurvePoint, Scores
+from ssa.processes import mean_of_processes, world_size
 
 PROGRESS_EVERY_S = 0.5
 
@@ -47,6 +50,9 @@ class CurveHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Add a step's losses and time."""
+        if world_size() > 1:  # in one message; all processes then see a divergence together
+            means = mean_of_processes(torch.stack([v.float() for v in outputs.values()]))
+            outputs = dict(zip(outputs, means))
         for name, value in outputs.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
@@ -116,7 +122,8 @@ class PretrainedHook(Hook):
         from ssa.weights import load_pretrained
 
         if runner.iter == 0:
-            report = load_pretrained(runner.model, self.entry, self.path)
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            report = load_pretrained(model, self.entry, self.path)
             print(f"{self.path.name}: {report.loaded} of {report.expected} entries loaded")
             for name in report.missing:
                 print(f"  not in the file: {name}")
@@ -153,6 +160,8 @@ class ProgressHook(Hook):
         self._write(runner)
 
     def _write(self, runner: Runner) -> None:
+        if get_rank() != 0:
+            return
         began, start = self._first or (time.monotonic(), runner.iter)
         steps = max(runner.iter - start, 1)
         progress = Progress(
@@ -168,6 +177,8 @@ class ProgressHook(Hook):
 @HOOKS.register_module()
 class StateHook(Hook):
     """Keeps one whole state to resume from: written beside, flushed, renamed.
+
+    Of several processes the first one writes; all resume from its file.
 
     Args:
         path: the checkpoint file.
@@ -221,6 +232,8 @@ class StateHook(Hook):
         Raises:
             StoreError: the disk is full or may not be written.
         """
+        if get_rank() != 0:
+            return
         temporary = self.path.with_suffix(".tmp")
         with writing(self.path):
             try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, ValLoop
 
@@ -58,6 +58,7 @@ class StatelessTrainLoop(IterBasedTrainLoop):
             self.run_iter(batches)
             self.train_s += time.perf_counter() - began
             if self._iter % self.val_interval == 0 or self._iter == self._max_iters:
+                _share_buffers(runner.model)
                 runner.val_loop.run()
                 runner.model.train()
                 runner.call_hook("after_val_point")
@@ -102,5 +103,15 @@ class StatelessValLoop(ValLoop):
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Evaluate one batch."""
-        seed_torch(self.seed, EVALUATE, idx)
+        seed_torch(self.seed, EVALUATE, idx * get_world_size() + get_rank())
         super().run_iter(idx, data_batch)
+
+
+def _share_buffers(model: torch.nn.Module) -> None:
+    """Give every process the first one's buffers, so that all evaluate the network that is kept.
+
+    They differ only where batch statistics are not synchronised (on a CPU).
+    """
+    if get_world_size() > 1:
+        for buffer in model.buffers():
+            broadcast(buffer.data, 0)

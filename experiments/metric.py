@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
@@ -34,6 +35,18 @@ class AreaMetric(BaseMetric):
             label = sample["gt_sem_seg"]["data"].squeeze(0).cpu().numpy()
             areas = image_areas(prediction, label, self.num_classes, self.ignore_index)
             self.results.append((_name(sample["img_path"]), *areas))
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Score the images of all processes, on each of them.
+
+        Raises:
+            RuntimeError: an image is missing or counted twice.
+        """
+        results = [entry for part in all_gather_object(self.results) for entry in part]
+        self.results.clear()
+        if len(results) != size:
+            raise RuntimeError(f"{len(results)} images were scored, but the split has {size}")
+        return self.compute_metrics(results)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score all images; their areas stay in :attr:`areas`, sorted by name."""

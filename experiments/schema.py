@@ -242,6 +242,7 @@ class Loading(Declared):
 
     workers: int = 0  # processes
     cache_images: bool = False  # keep decoded images in memory: small data sets
+    packed: bool = False  # decode every split once into a memory-mapped file: large data sets
 
 
 class Profile(Declared):

@@ -1,5 +1,6 @@
 """The training process of one run: ``python -m experiments.train RUN_FOLDER --data DIR``.
 
+With ``--processes N`` it starts N of itself that share every batch (experiments/processes.py).
 It holds the run's lock, trains (or resumes), scores and writes the record. Exit codes:
 0 the record is there; 1 it failed (failure.json says why); 74 it failed and could not even write
 why; 75 another process holds the run.
@@ -37,6 +38,7 @@ from experiments.store import RunFolder, Store, run_lock
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
+    from torch import nn
 
     from experiments.config import Surroundings
     from experiments.evaluate import ImageAreas
@@ -46,8 +48,10 @@ BUSY = 75  # EX_TEMPFAIL: another process trains this run
 _PR_SET_PDEATHSIG = 1
 
 
-def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
+def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
     """Train and score one run and write its record; resumes from its checkpoint if there is one.
+
+    Of several processes the first one writes and returns the record, the others return None.
 
     The caller holds the run's lock.
 
@@ -56,6 +60,7 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
     """
     import torch
     from mmengine.config import Config
+    from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
     from experiments.components import register_components
@@ -70,13 +75,18 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record:
         # filling fresh memory guards against reading it unwritten; nothing here does, it costs 5 %
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     config = Config(runner_config(spec, around))
-    write_atomically(store.folder(spec.run_id).config, config.pretty_text)
+    if get_rank() == 0:
+        write_atomically(store.folder(spec.run_id).config, config.pretty_text)
     runner = Runner.from_cfg(config)
     if spec.training.channels_last:
-        runner.model.to(memory_format=torch.channels_last)
+        network = _network(runner).to(memory_format=torch.channels_last)
+        if around.processes > 1:  # gradients lie in memory as the parameters did when wrapped
+            runner.model = runner.wrap_model(config.model_wrapper_cfg, network)
     runner.train()
+    if get_rank() != 0:
+        return None
     record, areas = _record(spec, runner, around, started)
-    store.write_record(record, areas.to_bytes(), _weights(runner))
+    store.write_record(record, areas.to_bytes(), _weights(_network(runner)))
     shutil.rmtree(around.work, ignore_errors=True)
     return record
 
@@ -98,7 +108,8 @@ def _record(
     dataset = val_loop.dataloader.dataset
     iou = per_class_iou(areas)
     final = curve.points[-1].scores
-    used = [*runner.model.modules(), dataset, train_loop.dataloader.dataset]
+    network = _network(runner)
+    used = [*network.modules(), dataset, train_loop.dataloader.dataset]
     record = Record(
         version=RECORD_VERSION,
         run_id=spec.run_id,
@@ -119,19 +130,47 @@ def _record(
         peak_memory_mb=_peak_memory_mb(around.device),
         resumed_at=state.resumed_at,
         environment=environment(used, around.device),
-        deviations=spec.deviations,
+        deviations=(*spec.deviations, *_batch_deviations(spec, around, network)),
         started=started,
         finished=now(),
     )
     return record, areas
 
 
-def _weights(runner: Runner) -> bytes:
+def _network(runner: Runner) -> nn.Module:
+    """The network without what shares it among processes."""
+    from mmengine.model import is_model_wrapper
+
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _batch_deviations(spec: RunSpec, around: Surroundings, network: nn.Module) -> tuple[str, ...]:
+    """What deviates from the protocol where batch statistics see less than the batch."""
+    from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+    training = spec.training
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    shared = all(isinstance(module, SyncBatchNorm) for module in norms)
+    seen = training.batch // (training.accumulation * (1 if shared else around.processes))
+    if not norms or seen == training.batch:
+        return ()
+    return (
+        f"BatchNorm saw {seen} of a batch's {training.batch} images at a time "
+        f"({training.accumulation} micro-batches, {around.processes} processes)",
+    )
+
+
+def _is_member(folder: RunFolder) -> bool:
+    """Whether this is one of several processes, which experiments/processes.py has started."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == folder.path.name
+
+
+def _weights(network: nn.Module) -> bytes:
     """The network's state_dict on the CPU, as torch saves it."""
     import torch
 
     buffer = io.BytesIO()
-    state = runner.model.state_dict()
+    state = network.state_dict()
     torch.save({name: value.detach().cpu() for name, value in state.items()}, buffer)
     return buffer.getvalue()
 
@@ -169,14 +208,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="loading processes")
     parser.add_argument("--cache-images", action="store_true", help="keep images in memory")
+    parser.add_argument("--packed", type=Path, help="folder of memory-mapped copies of the images")
+    parser.add_argument("--processes", type=int, default=1, help="that share every batch")
     parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds")
     options = parser.parse_args(arguments)
     _die_with_parent()
     folder = RunFolder(options.folder.resolve())
     store = Store(folder.path.parent.parent)
+    if options.processes > 1 and _is_member(folder):  # whoever started us holds the lock
+        return _guarded(folder, store, options)
     with run_lock(folder) as mine:
         if not mine:
             return BUSY
+        if options.processes > 1:
+            from experiments.processes import supervise
+
+            given = sys.argv[1:] if arguments is None else arguments
+            return supervise(folder, store, list(given), options.processes)
         return _guarded(folder, store, options)
 
 
@@ -187,7 +235,10 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         if store.read(spec.run_id) is not None:  # another process finished it while we started
             return 0
         take_up_for(spec, options.registry, options.data)
-        train(spec, store, _surroundings(folder, options))
+        around = _surroundings(folder, options)
+        if around.processes > 1:
+            _join(around)
+        train(spec, store, around)
     except KeyboardInterrupt:
         return 130
     except SsaError as error:
@@ -219,10 +270,21 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
         weights=options.weights,
         device=options.device,
         workers=options.workers,
+        processes=options.processes,
         cache_images=options.cache_images,
+        packed=options.packed,
         checkpoint_every_s=options.checkpoint_every,
         resume=resume,
     )
+
+
+def _join(around: Surroundings) -> None:
+    """Meet the other processes of this run; on GPUs, take the one of this process."""
+    import torch
+
+    if around.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if around.device == "cuda" else "gloo")
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -238,6 +300,8 @@ def _fail(folder: RunFolder, sentence: str) -> int:
     with contextlib.suppress(OSError):  # the log lies on the same disk
         traceback.print_exc()
         print(sentence, file=sys.stderr)
+    if _is_member(folder) and folder.failure.exists():
+        return 1  # another process failed first, and this one only because of it
     failure = Failure(
         run_id=folder.path.name, sentence=sentence, traceback=traceback.format_exc(), time=now()
     )

@@ -7,6 +7,7 @@ It takes four bytes a pixel: 0.5 GB for CamVid, about 30 GB for ADE20K.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -85,6 +86,8 @@ def pack_key(digest: str, split: str, working_size: tuple[int, ...] | None) -> s
 def pack(read: Read, count: int, folder: Path, key: str) -> Path:
     """Write ``count`` pairs into ``folder``, beside and renamed; nothing if they are there.
 
+    Of several processes that ask at once, one writes and the others wait for it.
+
     Raises:
         DataError: if it cannot be written or a pair cannot be read.
         ConfigurationError: if there is nothing to pack.
@@ -95,9 +98,14 @@ def pack(read: Read, count: int, folder: Path, key: str) -> Path:
     if file.exists():
         Packed(file, key)
         return file
-    temporary = None
+    temporary, lock = None, None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_suffix(".lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)  # dropped with the file, however we end
+        if file.exists():
+            Packed(file, key)
+            return file
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
         temporary = Path(name)
         shapes = []
@@ -120,4 +128,6 @@ def pack(read: Read, count: int, folder: Path, key: str) -> Path:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if lock is not None:
+            lock.close()
     return file

@@ -101,6 +101,49 @@ class IterationSampler(Sampler[Token]):
         """Nothing: the stream knows no epochs (mmengine calls this on every sampler)."""
 
 
+@DATA_SAMPLERS.register_module()
+class WholeBatchSampler(Sampler[int]):
+    """Indices 0 … n − 1 in order, cut into batches of which process ``r`` takes r, r + R, …
+
+    No index is given twice, and a batch holds the same images however many processes there are.
+
+    Args:
+        dataset: only its length is used.
+        batch_size: of the DataLoader.
+        seed: taken for mmengine's sake; nothing is drawn.
+        rank, world_size: of this process; default: those of torch.distributed.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        found_rank, found_size = get_dist_info()
+        rank = found_rank if rank is None else rank
+        world_size = found_size if world_size is None else world_size
+        batches = range(rank * batch_size, len(dataset), world_size * batch_size)
+        self.indices = [
+            index
+            for first in batches
+            for index in range(first, min(first + batch_size, len(dataset)))
+        ]
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this process's indices."""
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        """How many there are for this process."""
+        return len(self.indices)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing: every pass is the same (mmengine calls this on every sampler)."""
+
+
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     rng = np.random.default_rng(np.random.SeedSequence((_ORDER, seed, epoch)))
