@@ -79,7 +79,7 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
         write_atomically(store.folder(spec.run_id).config, config.pretty_text)
     runner = Runner.from_cfg(config)
     if spec.training.channels_last:
-        network = _network(runner).to(memory_format=torch.channels_last)
+        network = _network(runner).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if around.processes > 1:  # gradients lie in memory as the parameters did when wrapped
             runner.model = runner.wrap_model(config.model_wrapper_cfg, network)
     runner.train()
