@@ -171,8 +171,7 @@ def _reference_scores(
         return {}
     found: dict[str, list[float]] = {}
     for row in table.rows:
-        for seed in range(resolver.profile.seeds):
-            spec = resolver.resolve(table, row, seed)
+        for spec in resolver.resolve_seeds(table, row, range(resolver.profile.seeds)):
             if isinstance(spec, Blocked):
                 continue
             try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from rich.console import Console
 
@@ -18,11 +20,11 @@ from experiments.errors import NotYetError, UnknownNameError
 from experiments.export import export
 from experiments.launch import Inputs, LocalOptions, Outcome, launch
 from experiments.plan import Plan, make_plan
-from experiments.registry import ExperimentRegistry, paper_items
+from experiments.registry import ExperimentRegistry, load_registry, paper_items
 from experiments.resolve import Resolver
 from experiments.schema import DataChoice, Profile, RunSpec, Table
 from experiments.store import Store
-from experiments.workspace import Workspace
+from experiments.workspace import DEFAULT_DATA_ROOT, Workspace
 
 COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
 
@@ -145,12 +147,48 @@ class Call:
             weights = require_weights(spec.weights, self.workspace.weights)
         return Inputs(locate(choice, self.workspace).root, weights, self.registry.folders)
 
+    def assembled(self, tables: list[Table]) -> list[TableResult]:
+        """The tables with what is stored now; nothing is trained."""
+        plan = self.plan(tables)
+        return [self._assembled(table, plan) for table in tables]
+
+    def _assembled(self, table: Table, plan: Plan) -> TableResult:
+        return assemble(table, plan, self.resolver, self.store, self.reference, self.counter)
+
     def _table(self, table: Table, plan: Plan, console: Console) -> TableResult:
-        result = assemble(table, plan, self.resolver, self.store, self.reference, self.counter)
+        result = self._assembled(table, plan)
         paths = export(result, self.workspace.results / "tables")
         show.show_table(console, result)
         show.show_paths(console, paths)
         return result
+
+
+def stored_call(
+    profile: str,
+    seeds: int | Sequence[int] | None,
+    results: Path,
+    data_root: Path = DEFAULT_DATA_ROOT,
+    registry: Sequence[Path] = (),
+) -> Call:
+    """A call that only looks at what is stored.
+
+    Args:
+        profile: its name.
+        seeds: how many or which; None: the profile's.
+        results: folder of results.
+        data_root: folder of data sets.
+        registry: the user's own folders.
+
+    Raises:
+        UnknownNameError: no such profile.
+        RegistryError: a declarative file that is not valid.
+    """
+    loaded = load_registry(registry)
+    chosen = loaded.profile(profile)
+    count = chosen.seeds if seeds is None else seeds
+    wanted = tuple(range(count)) if isinstance(count, int) else tuple(count)
+    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
+    return Call(loaded, chosen, wanted, workspace, 1, "cpu")
 
 
 def without_weights(profile: Profile) -> tuple[Profile, tuple[str, ...]]:

@@ -23,7 +23,7 @@ PACKAGES = ("numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "op
 ALTERNATIVES = ("ssa.classifiers.", "ssa.backbones.", "ssa.heads.", "ssa.datasets.", "ssa.mask_")
 #: modules of ours that carry a run but cannot change a number in it
 INERT = frozenset(
-    {"ssa.errors", "ssa.registry"}
+    {"experiments", "ssa.errors", "ssa.registry"}  # the first only hands names on
     | {
         f"experiments.{name}"
         for name in (
@@ -88,23 +88,32 @@ def code_digest(code: Mapping[str, str]) -> str:
 def changed_modules(code: Mapping[str, str]) -> list[str]:
     """Which of a record's modules read differently now, or are gone.
 
-    A user's own are gone where their registry folder has not been taken up.
+    A user's own are gone where their registry folder has not been taken up. What cannot change a
+    number is passed over, also where an older record lists it.
     """
     changed = []
     for name, digest in code.items():
+        if name in INERT:
+            continue
         if name.startswith(f"{PACKAGE}."):
             own = source_of(name)
             if own is None or _source_digest(str(own)) != digest:
                 changed.append(name)
             continue
-        if "/" in name:
-            source = PROJECT / name
-        else:
-            path = PROJECT.joinpath(*name.split("."))
-            source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if not source.exists() or _source_digest(str(source)) != digest:
+        if _digest_now(name) != digest:
             changed.append(name)
     return changed
+
+
+@lru_cache(maxsize=512)
+def _digest_now(name: str) -> str | None:
+    """sha256 of the source of a module of the project (or of a file by its path); None: gone."""
+    if "/" in name:
+        source = PROJECT / name
+    else:
+        path = PROJECT.joinpath(*name.split("."))
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _source_digest(str(source)) if source.exists() else None
 
 
 @lru_cache(maxsize=512)

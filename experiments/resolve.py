@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,18 @@ class Resolver:
     def model_of(self, table: Table, row: Row) -> ModelCard:
         """The model card of a row."""
         return self.registry.model(str(row.model or table.model))
+
+    def resolve_seeds(
+        self, table: Table, row: Row, seeds: Iterable[int]
+    ) -> list[RunSpec | Blocked]:
+        """:meth:`resolve` for several seeds: equal but for the random numbers."""
+        found: list[RunSpec | Blocked] = []
+        for seed in seeds:
+            first = found[0] if found else self.resolve(table, row, seed)
+            if isinstance(first, RunSpec) and first.seed != seed:
+                first = first.model_copy(update={"seed": seed})
+            found.append(first)
+        return found
 
     def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
         """The run behind one row and seed, or why it cannot start."""

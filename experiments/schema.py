@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import (
@@ -291,9 +293,15 @@ class RunSpec(Declared):
         """One line of JSON with sorted keys: equal specs give equal text."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """``<model>-<classifier>-<data>-<profile>-s<seed>-<12 digits of the spec's sha256>``."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
         name = self.classifier["name"]
         return f"{self.model}-{name}-{self.dataset}-{self.profile}-s{self.seed}-{digest}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
+        """A changed copy; pydantic would copy the remembered identity as well."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("run_id", None)
+        return copied

@@ -25,7 +25,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -146,6 +146,17 @@ class Store:
         if digest != record.per_image_sha256:
             raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
         return record
+
+    def peek(self, run_id: str) -> dict[str, Any] | None:
+        """The document of a run's record as it stands, unchecked; None: none, or not readable.
+
+        For searching thousands; what is then used is taken from :meth:`read`.
+        """
+        try:
+            document = json.loads(self.folder(run_id).record.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
 
     def read_areas(self, run_id: str) -> ImageAreas:
         """The areas per image of a run whose record is whole."""

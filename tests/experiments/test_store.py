@@ -204,6 +204,25 @@ def test_a_changed_number_breaks_the_seal() -> None:
         unseal(json.dumps({"miou": 42.36}))
 
 
+def test_a_text_that_was_only_laid_out_anew_keeps_its_seal() -> None:
+    document = {"b": [1.5, None], "a": "é"}
+    sealed = json.loads(seal(document))
+    assert unseal(json.dumps(sealed)) == unseal(json.dumps(sealed, indent=4)) == document
+
+
+def test_a_copy_with_another_seed_is_another_run() -> None:
+    first = make_spec(seed=0)
+    assert first.run_id == make_spec(seed=0).run_id
+    other = first.model_copy(update={"seed": 1})
+    assert other.run_id == make_spec(seed=1).run_id != first.run_id
+
+
+def test_a_glance_reads_what_stands_there_and_never_raises(full: Store) -> None:
+    assert full.peek(RUN) == json.loads(full.folder(RUN).record.read_bytes())
+    full.folder(RUN).record.write_text("{")
+    assert full.peek(RUN) is full.peek("nothing") is None
+
+
 def test_equal_areas_give_equal_bytes() -> None:
     assert make_areas(5).to_bytes() == make_areas(5).to_bytes()
     assert make_areas(5).digest() != make_areas(6).digest()

@@ -1,0 +1,240 @@
+"""Seconds and memory that planning, assembling and exporting every table take with a large store.
+
+    python -m benchmarks.assemble                      # 10,000 records, every one of them used
+    python -m benchmarks.assemble --records 500 --out results/benchmarks
+
+The records are synthetic: real specs of every row of the registry in one profile, with random areas
+and a random curve, written through the real store into a temporary folder that is removed again.
+Their host is named "synthetic". Nothing of them is ever put among results.
+
+Two calls are measured, each in a process of its own, imports included: ``default`` takes the
+profile's seeds, as ``./run_all.sh all`` does; ``every seed`` uses all the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROFILE = "quick"
+LIMIT_S, LIMIT_MB = 20.0, 1000.0
+HOST = "synthetic"
+NUM_IMAGES = 64  # as the quick profile's validation split
+PIXELS = 96 * 96
+
+
+def make_call(results: Path, seeds: tuple[int, ...]) -> Any:
+    """What ``./run_all.sh all`` would be called with."""
+    from experiments.call import Call
+    from experiments.registry import load_registry
+    from experiments.workspace import Workspace
+
+    registry = load_registry()
+    return Call(registry, registry.profile(PROFILE), seeds, Workspace(results=results), 1, "cpu")
+
+
+def fill(results: Path, records: int) -> tuple[int, int]:
+    """Write at least ``records`` synthetic records; returns their number and that of the seeds."""
+    from experiments.resolve import Blocked
+
+    call = make_call(results, (0,))
+    resolver, store = call.resolver, call.store
+    specs: dict[str, Any] = {}
+    for table in call.registry.tables.values():
+        for row in table.rows:
+            spec = resolver.resolve(table, row, 0)
+            assert not isinstance(spec, Blocked), spec.reason
+            specs[spec.run_id] = spec
+    seeds = -(-records // len(specs))
+    for index, spec in enumerate(specs.values()):
+        for seed in range(seeds):
+            areas, raw = make_areas(index, seed, spec.num_classes)
+            own = spec.model_copy(update={"seed": seed})
+            store.write_record(make_record(own, areas, raw), raw)
+    return len(store.run_ids()), seeds
+
+
+def make_areas(index: int, seed: int, num_classes: int) -> tuple[Any, bytes]:
+    """Random areas of one run: labels that all runs share, predictions of a skill of its own."""
+    from experiments.evaluate import ImageAreas
+
+    shared = np.random.default_rng([1, num_classes])
+    labelled = shared.multinomial(
+        PIXELS, shared.dirichlet(np.ones(num_classes)), size=NUM_IMAGES
+    ).astype(np.int64)
+    own = np.random.default_rng([2, index, seed])
+    intersection = own.binomial(labelled, 0.5 + 0.3 * own.random())
+    wrong = own.multinomial(1000, np.full(num_classes, 1 / num_classes), size=NUM_IMAGES)
+    areas = ImageAreas(
+        names=tuple(f"{image:05d}" for image in range(NUM_IMAGES)),
+        intersection=intersection,
+        predicted=intersection + wrong,
+        labelled=labelled,
+    )
+    return areas, areas.to_bytes()
+
+
+def make_record(spec: Any, areas: Any, raw: bytes) -> Any:
+    """A whole record around synthetic areas."""
+    from experiments.environment import code_digest, code_used
+    from experiments.evaluate import per_class_iou, scores
+    from experiments.records import RECORD_VERSION, CurvePoint, Environment, Record, Timings
+
+    final = scores(areas)
+    interval, last = spec.evaluation.interval, spec.training.iterations
+    digest = hashlib.sha256(raw).hexdigest()
+    code = code_used([])
+    return Record(
+        version=RECORD_VERSION,
+        run_id=spec.run_id,
+        spec=spec,
+        scores=final,
+        per_class_iou=tuple(None if np.isnan(v) else float(v) for v in per_class_iou(areas)),
+        class_names=tuple(f"class {k}" for k in range(spec.num_classes)),
+        curve=tuple(
+            CurvePoint(iteration=i, scores=final, losses={"ce": 1.0, "dice": 0.5, "total": 1.5})
+            for i in range(interval, last + 1, interval)
+        ),
+        num_images=len(areas.names),
+        per_image_sha256=digest,
+        result_digest=digest,
+        timings=Timings(train_s=20.0, evaluate_s=2.0, total_s=25.0, iteration_ms=50.0),
+        peak_memory_mb=600.0,
+        resumed_at=(),
+        environment=Environment(
+            host=HOST,
+            platform=HOST,
+            python=HOST,
+            torch=HOST,
+            packages={},
+            device=HOST,
+            threads=1,
+            git_commit=None,
+            git_dirty=None,
+            code=code,  # of this process, so that looking for changes costs what it costs
+            code_digest=code_digest(code),
+        ),
+        deviations=(HOST,),
+        started="2000-01-01T00:00:00+00:00",
+        finished="2000-01-01T00:00:25+00:00",
+    )
+
+
+def measure_here(results: Path, seeds: int, began: float) -> dict[str, Any]:
+    """Plan, assemble and export every table in this process; seconds of each, peak memory."""
+    from experiments.assemble import assemble
+    from experiments.export import export
+
+    call = make_call(results, tuple(range(seeds)))
+    tables = call.tables("all")
+    marks = {"import": time.perf_counter()}
+    plan = call.plan(tables)
+    marks["plan"] = time.perf_counter()
+    assert not plan.to_do, f"{len(plan.to_do)} of {len(plan.runs)} synthetic runs are not there"
+    made = [
+        assemble(table, plan, call.resolver, call.store, call.reference, call.counter)
+        for table in tables
+    ]
+    marks["assemble"] = time.perf_counter()
+    for result in made:
+        assert result.complete
+        export(result, results / "tables")
+    marks["export"] = time.perf_counter()
+    ends, starts = list(marks.values()), [began, *list(marks.values())[:-1]]
+    took = {f"{name}_s": round(e - s, 2) for name, s, e in zip(marks, starts, ends)}
+    return {
+        "tables": len(made),
+        "runs_used": len(plan.runs),
+        "seeds": seeds,
+        **took,
+        "total_s": round(ends[-1] - began, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def measure(results: Path, seeds: int) -> dict[str, Any]:
+    """:func:`measure_here` in a fresh process."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.assemble"]
+    command += ["--measure", str(results), "--seeds", str(seeds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def describe(measured: dict[str, dict[str, Any]], records: int) -> dict[str, Any]:
+    """The benchmark's record."""
+    import platform
+
+    from experiments.environment import cpu_count, cpu_name, git_commit
+
+    commit, dirty = git_commit()
+    return {
+        "benchmark": "assemble",
+        "records": records,
+        "profile": PROFILE,
+        "limit_s": LIMIT_S,
+        "limit_mb": LIMIT_MB,
+        "device": cpu_name(),
+        "processors": cpu_count(),
+        "python": platform.python_version(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "calls": measured,
+    }
+
+
+def main() -> None:
+    """Fill a store, measure, print, write ``assemble.json`` with --out; exit 1: over a limit."""
+    began = time.perf_counter()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--records", type=int, default=10_000, help="at least so many records")
+    parser.add_argument("--out", type=Path, help="folder that assemble.json is written to")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measure_here(given.measure, given.seeds, began)))
+        return
+    with tempfile.TemporaryDirectory(prefix="ssa-synthetic-") as folder:
+        results = Path(folder) / "results"
+        print(f"writing {given.records} synthetic records to {results}", file=sys.stderr)
+        records, seeds = fill(results, given.records)
+        # the counts of networks are kept between calls; the first call makes them
+        count_all(results)
+        usual = len(range(make_call(results, (0,)).profile.seeds))
+        measured = {
+            "default": measure(results, min(usual, seeds)),
+            "every seed": measure(results, seeds),
+        }
+    document = describe(measured, records)
+    text = json.dumps(document, indent=1) + "\n"
+    print(text, end="")
+    if given.out:
+        from experiments.files import write_atomically
+
+        write_atomically(given.out / "assemble.json", text)
+    worst_s = max(call["total_s"] for call in measured.values())
+    worst_mb = max(call["peak_memory_mb"] for call in measured.values())
+    sys.exit(int(worst_s > LIMIT_S or worst_mb > LIMIT_MB))
+
+
+def count_all(results: Path) -> None:
+    """Count every network once, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "experiments", "all", "--only", "complexity"]
+    command += ["--results", str(results)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+if __name__ == "__main__":
+    main()
