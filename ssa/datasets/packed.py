@@ -101,8 +101,8 @@ def pack(read: Read, count: int, folder: Path, key: str) -> Path:
     temporary, lock = None, None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = file.with_suffix(".lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)  # dropped with the file, however we end
+        lock = os.open(file.parent, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of the folder; dropped however we end
         if file.exists():
             Packed(file, key)
             return file
@@ -129,5 +129,5 @@ def pack(read: Read, count: int, folder: Path, key: str) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if lock is not None:
-            lock.close()
+            os.close(lock)
     return file
