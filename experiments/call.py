@@ -113,7 +113,7 @@ class Call:
         if dry:
             show.show_plan(console, asked, self.jobs)
             return COMPLETE
-        outcomes = self._train(asked) if asked.to_do else []
+        outcomes = self.train(asked) if asked.to_do else []
         if outcomes:
             plan = self.plan(tables)
         for table in tables:
@@ -122,7 +122,8 @@ class Call:
             return FAILED
         return COMPLETE if plan.only(self.rows).complete else INCOMPLETE
 
-    def _train(self, plan: Plan) -> list[Outcome]:
+    def train(self, plan: Plan) -> list[Outcome]:
+        """Train the missing runs of a plan and show how far they are."""
         console = show.make_console(stderr=True)
         console.print(show.plan_sentence(plan, self.jobs))
         for run in plan.to_do:

@@ -39,6 +39,13 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Style(str, Enum):
+    """How wide a figure is."""
+
+    column = "column"
+    text = "text"
+
+
 class Only(str, Enum):
     """What part of a table."""
 
@@ -63,6 +70,10 @@ ScratchOption = Annotated[
 ]
 RowsOption = Annotated[
     str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
+]
+StyleOption = Annotated[
+    Style | None,
+    typer.Option(help="Width of a figure: a paper's column or its text."),
 ]
 RegistryOption = Annotated[
     list[Path] | None,
@@ -114,14 +125,17 @@ def run(
     only: Annotated[
         Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
     ] = None,
+    style: StyleOption = None,
 ) -> None:
-    """Train what ITEM needs and is missing, print and export it.
+    """Train what ITEM needs and is missing, print and export it; a figure is drawn.
 
     Exit code: 0 complete, 3 incomplete (blocked cells), 1 a run failed, 2 a wrong command.
     """
     from experiments.console import make_console
 
     call = _call(profile, seeds, jobs, device, data_root, results, registry, from_scratch, rows)
+    if item in call.registry.figures:
+        raise typer.Exit(_draw(call, [item], style, dry=dry_run))
     if only is Only.complexity:
         raise typer.Exit(call.count(item, make_console()))
     raise typer.Exit(call.run(item, make_console(), dry=dry_run))
@@ -144,7 +158,54 @@ def plan(
 
     cpu = Device.cpu
     call = _call(profile, seeds, jobs, cpu, data_root, results, registry, from_scratch, rows)
+    if item in call.registry.figures:
+        raise typer.Exit(_draw(call, [item], None, dry=True))
     raise typer.Exit(call.run(item, make_console(), dry=True))
+
+
+@app.command()
+def figures(
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
+    style: StyleOption = None,
+) -> None:
+    """Draw every figure from what is stored; trains nothing and says what is missing (exit 3)."""
+    call = _call(profile, seeds, 1, Device.cpu, data_root, results, registry, from_scratch)
+    raise typer.Exit(_draw(call, list(call.registry.figures), style, train=False))
+
+
+def _draw(
+    call: Any, names: list[str], style: Style | None, *, train: bool = True, dry: bool = False
+) -> int:
+    from experiments.console import make_console
+    from experiments.draw import draw
+
+    chosen = [call.registry.figure(name) for name in names]
+    width: Any = None if style is None else style.value
+    return draw(call, chosen, make_console(), style=width, train=train, dry=dry)
+
+
+@app.command()
+def extract(
+    item: Annotated[str, typer.Argument(metavar="RUN|ITEM", help="A run's id, figure or table.")],
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    device: DeviceOption = Device.auto,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
+) -> None:
+    """Keep what figures need of finished runs (needs their weights and data, once)."""
+    from experiments.console import make_console
+    from experiments.draw import extract_item
+
+    call = _call(profile, seeds, 1, device, data_root, results, registry, from_scratch)
+    raise typer.Exit(extract_item(call, item, make_console()))
 
 
 @app.command("list")
@@ -157,9 +218,12 @@ def list_(registry: RegistryOption = None) -> None:
 
     loaded, console = load_registry(registry or []), make_console()
     console.print("Items:")
-    for name in (*paper_items(), *(n for n in loaded.tables if n not in paper_items())):
-        table = loaded.tables.get(name)
-        text = f"{table.title} ({len(table.rows)} rows)" if table else "not in the registry yet"
+    declared = {
+        **{n: f"{table.title} ({len(table.rows)} rows)" for n, table in loaded.tables.items()},
+        **{n: figure.title for n, figure in loaded.figures.items()},
+    }
+    for name in (*paper_items(), *(n for n in declared if n not in paper_items())):
+        text = declared.get(name, "not in the registry yet")
         console.print(f"  {name:<16}{escape(text)}")
     console.print("Profiles:")
     for chosen in loaded.profiles.values():
@@ -241,7 +305,8 @@ def expand(arguments: list[str]) -> list[str]:
         return arguments
     extra = [Path(b) for a, b in itertools.pairwise(arguments) if a == "--registry"]
     extra += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--registry=")]
-    items = [*load_registry(extra).tables, *paper_items(), "all"]
+    loaded = load_registry(extra)
+    items = [*loaded.tables, *loaded.figures, *paper_items(), "all"]
     if arguments[0] not in items:
         names = [verb for verb in verbs if verb != "run"]
         raise UnknownNameError("item or verb", arguments[0], dict.fromkeys([*items, *names]))

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from experiments.errors import RegistryError, UnknownNameError
 from experiments.extensions import take_up
+from experiments.figure import Figure
 from experiments.schema import Declared, ModelCard, Profile, Table
 
 HERE = Path(__file__).resolve().parent
@@ -25,9 +26,10 @@ T = TypeVar("T", bound=Declared)
 
 @dataclass(frozen=True)
 class ExperimentRegistry:
-    """All tables, models and profiles by name."""
+    """All tables, figures, models and profiles by name."""
 
     tables: Mapping[str, Table]
+    figures: Mapping[str, Figure]
     models: Mapping[str, ModelCard]
     profiles: Mapping[str, Profile]
     folders: tuple[Path, ...] = ()  # of the user, which were read beside ours
@@ -35,6 +37,10 @@ class ExperimentRegistry:
     def table(self, name: str) -> Table:
         """The table ``name``; UnknownNameError proposes the nearest."""
         return _get("table", self.tables, name)
+
+    def figure(self, name: str) -> Figure:
+        """The figure ``name``; UnknownNameError proposes the nearest."""
+        return _get("figure", self.figures, name)
 
     def model(self, name: str) -> ModelCard:
         """The model card ``name``; UnknownNameError proposes the nearest."""
@@ -61,9 +67,9 @@ def paper_items() -> tuple[str, ...]:
 def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
     """Read the project's declarative files and those of the folders ``extra``.
 
-    A folder holds ``tables/``, ``models/``, ``profiles/`` and ``datasets/``, each optional, with
-    one YAML file a thing, and ``classifiers/`` with Python files, which are imported. Two things
-    of one name are an error, wherever they stand.
+    A folder holds ``tables/``, ``figures/``, ``models/``, ``profiles/`` and ``datasets/``, each
+    optional, with one YAML file a thing, and ``classifiers/`` with Python files, which are
+    imported. Two things of one name are an error, wherever they stand.
 
     Raises:
         RegistryError: a file that is not valid, or a name that is taken.
@@ -82,6 +88,7 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
     folders = (HERE, *extra)
     registry = ExperimentRegistry(
         tables=_read_all(folders, "tables", Table),
+        figures=_read_all(folders, "figures", Figure),
         models=_read_all(folders, "models", ModelCard),
         profiles=_read_all(folders, "profiles", Profile),
         folders=extra,
@@ -94,7 +101,21 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
                     f"Row '{row.id}' of {table.name}: "
                     + str(UnknownNameError("model", str(name), registry.models))
                 )
+    for figure in registry.figures.values():
+        _check_rows(figure, registry.tables)
     return registry
+
+
+def _check_rows(figure: Figure, tables: Mapping[str, Table]) -> None:
+    """Refuse a figure that names a table or row that is not there."""
+    for row in figure.rows:
+        if row.table not in tables:
+            unknown = UnknownNameError("table", row.table, tables)
+            raise RegistryError(f"Figure {figure.name}: {unknown}")
+        ids = [r.id for r in tables[row.table].rows]
+        if row.row not in ids:
+            unknown = UnknownNameError(f"row of {row.table}", row.row, ids)
+            raise RegistryError(f"Figure {figure.name}: {unknown}")
 
 
 def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[str, T]:

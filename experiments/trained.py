@@ -35,28 +35,43 @@ def load_trained(
         MissingWeightsError: there are none, or they are damaged.
     """
     import torch
+    from mmengine.config import ConfigDict
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
     from experiments.components import register_components
     from experiments.config import model_config
 
-    path = store.folder(record.run_id).weights
-    remedy = f"rename {path.parent.name} and give the command that made it again"
+    path = require_weights_of(record, store)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise MissingWeightsError(
-            f"{path} is not there (records are shipped without weights); {remedy}."
-        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
-        raise MissingWeightsError(f"{path} is damaged ({reason}); {remedy}.") from None
+        raise MissingWeightsError(f"{path} is damaged ({reason}); {_remedy(path)}.") from None
     take_up_for(record.spec, registry)
     register_components()
     init_default_scope("mmseg")
-    model = MODELS.build(model_config(record.spec))
+    config = ConfigDict(model_config(record.spec))  # its test mode is read as attributes
+    model = MODELS.build(config)
     model.load_state_dict(state)
     if record.spec.training.channels_last:
         model.to(memory_format=torch.channels_last)
     return model.to(device).eval()
+
+
+def require_weights_of(record: Record, store: Store) -> Path:
+    """The file of a run's final weights.
+
+    Raises:
+        MissingWeightsError: there is none.
+    """
+    path = store.folder(record.run_id).weights
+    if not path.exists():
+        raise MissingWeightsError(
+            f"{path} is not there (records are shipped without weights); {_remedy(path)}."
+        )
+    return path
+
+
+def _remedy(path: Path) -> str:
+    return f"rename {path.parent.name} and give the command that made it again"

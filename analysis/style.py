@@ -1,0 +1,126 @@
+"""How every figure looks: widths of a paper, colours for every eye, files that repeat exactly."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from experiments.figure import Style
+from experiments.files import write_atomically
+
+WIDTH_INCHES: dict[Style, float] = {"column": 3.25, "text": 6.75}
+PNG_DPI = 200
+
+#: Okabe and Ito's colours, readable for every kind of colour vision; ordered so that neighbours
+#: also differ in grey
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+VERMILION, SKY, YELLOW, BLACK = "#D55E00", "#56B4E9", "#F0E442", "#000000"
+GREY, PALE = "0.45", "0.82"
+#: from dark to bright without a jump, also in grey
+SEQUENTIAL = "cividis"
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """A line that can be told from the others without its colour."""
+
+    color: str
+    linestyle: str
+    marker: str
+
+
+BASELINE = LineStyle(BLACK, "--", "s")
+OTHERS = (
+    LineStyle(BLUE, "-", "o"),
+    LineStyle(VERMILION, "-.", "^"),
+    LineStyle(GREEN, ":", "D"),
+    LineStyle(PURPLE, (0, (5, 1)), "v"),  # type: ignore[arg-type]
+)
+
+
+def line_styles(baselines: list[bool]) -> list[LineStyle]:
+    """One style a line; baselines are black and dashed."""
+    others = iter(OTHERS * (1 + len(baselines) // len(OTHERS)))
+    return [BASELINE if is_baseline else next(others) for is_baseline in baselines]
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Text of 7 points and thin lines, at the size of print; fonts embedded as such."""
+    settings: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+        "font.size": 7,
+        "axes.titlesize": 7,
+        "axes.labelsize": 7,
+        "xtick.labelsize": 6,
+        "ytick.labelsize": 6,
+        "legend.fontsize": 6.5,
+        "legend.frameon": False,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 3.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "image.interpolation": "nearest",
+        "pdf.fonttype": 42,
+        "svg.fonttype": "none",
+        "figure.constrained_layout.h_pad": 0.03,
+        "figure.constrained_layout.w_pad": 0.03,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def new_figure(style: Style, height: float) -> Figure:
+    """A figure of a paper's column or text width, ``height`` in inches, not managed by pyplot."""
+    return Figure(figsize=(WIDTH_INCHES[style], height), layout="constrained")
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem.pdf`` and ``stem.png``; equal figures give equal bytes.
+
+    Raises:
+        StoreError: the disk is full or may not be written.
+    """
+    paths = []
+    for suffix, metadata in (
+        (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
+        (".png", {"Software": None}),
+    ):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
+        path = stem.with_name(stem.name + suffix)
+        write_atomically(path, buffer.getvalue())
+        paths.append(path)
+    return paths
+
+
+def paint(
+    classes: NDArray[np.integer], palette: tuple[tuple[int, int, int], ...]
+) -> NDArray[np.uint8]:
+    """(H, W) class ids as (H, W, 3) RGB in the data set's own colours; unlabelled is white."""
+    table = np.full((256, 3), 255, dtype=np.uint8)
+    table[: len(palette)] = np.array(palette, dtype=np.uint8)
+    return table[classes]
+
+
+def hide_axes(axes: object) -> None:
+    """No ticks and a thin frame: for pictures."""
+    axes.set_xticks([])  # type: ignore[attr-defined]
+    axes.set_yticks([])  # type: ignore[attr-defined]
+    for spine in axes.spines.values():  # type: ignore[attr-defined]
+        spine.set_visible(True)
+        spine.set_linewidth(0.4)

@@ -1,0 +1,297 @@
+"""From a declared figure to its files: train, extract, and hand over to ``analysis``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from experiments import console as show
+from experiments.data import Located, locate
+from experiments.drawing import Drawing, DrawnRun, write_drawing
+from experiments.environment import PROJECT
+from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
+from experiments.figure import Figure, FigureRow, Style
+from experiments.inspection import InspectionError, read_inspection
+from experiments.plan import DONE, Plan
+from experiments.records import Record
+from experiments.resolve import make_spec, resolve_classifier
+from experiments.schema import DataChoice, Table
+
+if TYPE_CHECKING:
+    from experiments.call import Call
+
+COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
+
+
+def draw(
+    call: Call,
+    figures: Sequence[Figure],
+    console: Console,
+    *,
+    style: Style | None = None,
+    train: bool = True,
+    dry: bool = False,
+) -> int:
+    """Draw figures into ``results/figures``; returns the exit code.
+
+    Args:
+        call: profile, seeds, folders.
+        figures: which ones.
+        console: results are printed there.
+        style: width; None: the figure's own.
+        train: train the missing runs first; else draw what is stored and say what is missing.
+        dry: only show the plan of the runs.
+    """
+    if dry:
+        tables = [table for figure in figures for table in figure_tables(call, figure)]
+        show.show_plan(console, call.plan(tables), call.jobs)
+        return COMPLETE
+    failed = False
+    if train:
+        for figure in figures:
+            failed |= not _train(call, figure)
+    stored = StoredRuns(call)
+    described, incomplete = [], False
+    for figure in figures:
+        drawing = gather(call, figure, stored, style)
+        incomplete |= bool(drawing.missing)
+        for sentence in drawing.missing:
+            console.print(escape(f"{figure.name}: missing: {sentence}"), soft_wrap=True)
+        if drawable(drawing):
+            described.append(write_drawing(drawing, call.workspace.results))
+        else:
+            command = f"./run_all.sh {figure.name} --profile {call.profile.name}"
+            console.print(f"{figure.name} is not drawn; `{command}` trains what it needs.")
+    if described and not _hand_over(described, console):
+        return FAILED
+    if failed:
+        return FAILED
+    return INCOMPLETE if incomplete else COMPLETE
+
+
+def extract_item(call: Call, item: str, console: Console) -> int:
+    """Extract one run, or all runs of a figure or table that have a record; the exit code.
+
+    Raises:
+        UnknownNameError: neither a run nor an item.
+        SsaError: the only run that was asked for cannot be extracted.
+    """
+    runs = call.store.run_ids()
+    if item in runs:
+        record = call.store.read(item)
+        assert record is not None
+        _say_extracted(console, item, inspect(call, record))
+        return COMPLETE
+    if item in call.registry.figures:
+        figure = call.registry.figure(item)
+        call, tables = _with_seeds(call, figure), figure_tables(call, figure)
+    elif item in call.registry.tables:
+        tables = [call.registry.table(item)]
+    else:
+        known = [*runs, *call.registry.figures, *call.registry.tables]
+        raise UnknownNameError("run or item", item, known)
+    stored, code = StoredRuns(call), COMPLETE
+    plan = call.plan(tables)
+    done: set[str] = set()
+    for cell in plan.cells:
+        record, reason = stored.of(plan, f"{cell.table}/{cell.row}", cell.seed)
+        if record is not None and record.run_id in done:
+            continue
+        if record is None:
+            console.print(escape(f"missing: {cell.table}/{cell.row}, seed {cell.seed}: {reason}"))
+            code = INCOMPLETE
+            continue
+        done.add(record.run_id)
+        try:
+            _say_extracted(console, record.run_id, inspect(call, record))
+        except SsaError as error:
+            console.print(escape(f"missing: {error}"), soft_wrap=True)
+            code = INCOMPLETE
+    return code
+
+
+def _say_extracted(console: Console, run_id: str, made: bool) -> None:
+    word = "extracted" if made else "already extracted"
+    console.print(f"{run_id}: {word}", soft_wrap=True)
+
+
+def inspect(call: Call, record: Record) -> bool:
+    """See to it that a run's inspection is stored; whether it had to be made.
+
+    Raises:
+        SsaError: it must be made, and weights or data are not there or not the record's.
+    """
+    try:
+        if read_inspection(call.store, record) is not None:
+            return False
+    except InspectionError:
+        pass  # damaged or of an earlier record: made anew
+    from experiments.trained import require_weights_of
+
+    require_weights_of(record, call.store)
+    spec = record.spec
+    choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
+    data = locate(choice, call.workspace)
+    if data.digest != spec.dataset_digest:
+        raise InspectionError(
+            f"{data.root} is not the data set that {record.run_id} was trained on (its content "
+            "differs); name the folder that holds it with --data-root."
+        )
+    from experiments.extract import extract
+
+    extract(record, call.store, data.root, call.device)
+    return True
+
+
+def figure_tables(call: Call, figure: Figure) -> list[Table]:
+    """The tables that supply a figure's runs, reduced to the rows that it needs."""
+    wanted: dict[str, list[str]] = {}
+    for row in figure.rows:
+        wanted.setdefault(row.table, []).append(row.row)
+    tables = []
+    for name, ids in wanted.items():
+        table = call.registry.table(name)
+        rows = tuple(row for row in table.rows if row.id in ids)
+        tables.append(table.model_copy(update={"rows": rows}))
+    return tables
+
+
+def _with_seeds(call: Call, figure: Figure) -> Call:
+    return call if figure.seeds == "all" else replace(call, seeds=call.seeds[:1])
+
+
+def _train(call: Call, figure: Figure) -> bool:
+    """Train what a figure lacks; whether no run failed."""
+    seeded = _with_seeds(call, figure)
+    plan = seeded.plan(figure_tables(seeded, figure))
+    outcomes = seeded.train(plan) if plan.to_do else []
+    return all(outcome.end != "failed" for outcome in outcomes)
+
+
+def gather(call: Call, figure: Figure, stored: StoredRuns, style: Style | None) -> Drawing:
+    """The runs of a figure that are stored, extracted where the figure needs it."""
+    seeded = _with_seeds(call, figure)
+    plan = seeded.plan(figure_tables(seeded, figure))
+    runs: dict[tuple[str, str], DrawnRun] = {}
+    missing: dict[str, None] = {}
+    for row in figure.rows:
+        for seed in seeded.seeds:
+            record, reason = stored.of(plan, row.run, seed)
+            if record is None:
+                missing[f"{row.run}, seed {seed}: {reason}"] = None
+                continue
+            if figure.inspected:
+                try:
+                    inspect(call, record)
+                except SsaError as error:
+                    missing[str(error)] = None
+                    continue
+            runs.setdefault((row.label, record.run_id), _drawn(row, seed, record))
+    return Drawing(
+        figure=figure,
+        profile=call.profile.name,
+        style=style or figure.style,
+        runs=tuple(runs.values()),
+        missing=tuple(missing),
+    )
+
+
+def _drawn(row: FigureRow, seed: int, record: Record) -> DrawnRun:
+    return DrawnRun(
+        label=row.label,
+        baseline=row.baseline,
+        row=row.run,
+        seed=seed,
+        run_id=record.run_id,
+        result_digest=record.result_digest,
+    )
+
+
+def drawable(drawing: Drawing) -> bool:
+    """Whether every line that a figure cannot do without has a run."""
+    there = {run.label for run in drawing.runs}
+    return all(row.optional or row.label in there for row in drawing.figure.rows)
+
+
+@dataclass
+class StoredRuns:
+    """Finds the record behind a row, also where the data set itself is not at hand."""
+
+    call: Call
+    _records: list[Record] | None = None
+
+    def of(self, plan: Plan, row: str, seed: int) -> tuple[Record | None, str]:
+        """The record of ``<table>/<row id>`` and a seed, or None and why there is none."""
+        table, _, row_id = row.partition("/")
+        cell = next(c for c in plan.cells if (c.table, c.row, c.seed) == (table, row_id, seed))
+        if cell.run is not None:
+            return (cell.run.record, "") if cell.run.state in DONE else (None, cell.run.reason)
+        record = self._without_data(self.call.registry.table(table), row_id, seed)
+        return record, "" if record else cell.blocked or ""
+
+    def _without_data(self, table: Table, row_id: str, seed: int) -> Record | None:
+        """The record that this row would have on the data of some stored run."""
+        resolver, row = self.call.resolver, table.row(row_id)
+        card, data = resolver.model_of(table, row), resolver.data_of(table, row)
+        for record in self.records:
+            spec = record.spec
+            if (spec.model, spec.seed, spec.dataset) != (card.name, seed, data.name):
+                continue
+            expected = make_spec(
+                card,
+                classifier=resolve_classifier(row, resolver.profile),
+                model_overrides=row.model_overrides,
+                data=Located(
+                    name=spec.dataset,
+                    root=Path(),
+                    digest=spec.dataset_digest,
+                    settings=spec.dataset_settings,
+                    working_size=data.working_size,
+                    num_classes=spec.num_classes,
+                    class_names=record.class_names,
+                ),
+                profile=resolver.profile,
+                seed=seed,
+                weights=spec.weights,
+                weights_sha256=spec.weights_sha256,
+                deviations=resolver.deviations,
+            )
+            if expected.run_id == record.run_id:
+                return record
+        return None
+
+    @property
+    def records(self) -> list[Record]:
+        """Every whole record of this call's profile, newest first."""
+        if self._records is None:
+            self._records = []
+            for run_id in self.call.store.run_ids():
+                try:
+                    record = self.call.store.read(run_id)
+                except CorruptRecordError:
+                    continue
+                if record is not None and record.spec.profile == self.call.profile.name:
+                    self._records.append(record)
+            self._records.sort(key=lambda record: (record.finished, record.run_id), reverse=True)
+        return self._records
+
+
+def _hand_over(described: Sequence[Path], console: Console) -> bool:
+    """Draw what is described, in a process of its own; whether all went well."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",  # sums in one order: the same points on every machine
+        "SOURCE_DATE_EPOCH": "0",  # no time of drawing in the files
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-W", "ignore", "-m", "analysis", *map(str, described)]
+    drawn = subprocess.run(command, env=environment, check=False, stdout=subprocess.PIPE, text=True)
+    console.print(escape(drawn.stdout.rstrip()), soft_wrap=True)
+    return drawn.returncode == 0
