@@ -60,7 +60,7 @@ def spoilt(trained: Lab, tmp_path: Path) -> Lab:
         (["tabel8"], "smoke", 2, "Did you mean 'table8'?"),
         (["plan", "tabel8"], "smoke", 2, "Did you mean 'table8'?"),
         (["docter"], "smoke", 2, "Did you mean 'doctor'?"),
-        (["figure8"], "smoke", 3, "figure8 is a figure of the paper, but it is not in"),
+        (["figure88"], "smoke", 2, "Did you mean 'figure8'?"),
         (["pair"], "smok", 2, "Unknown profile 'smok'. Did you mean 'smoke'?"),
         (["pair", "--sedes", "3"], "smoke", 2, "--sedes"),
         (["pair", "--seeds", "three"], "smoke", 2, "--seeds takes a number of seeds (3) or a list"),
