@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from experiments.claims import ClaimResult, Evidence, judge
 from experiments.counts import CountCell, Counter, count_cells
 from experiments.errors import CorruptRecordError
 from experiments.plan import DONE, Plan, PlannedRun
@@ -13,8 +15,9 @@ from experiments.resolve import Blocked, Resolver
 from experiments.schema import Row, Table
 from experiments.statistics import (
     Gain,
+    ScoredRun,
     Summary,
-    bootstrap_gain,
+    gain_over,
     noise_of_difference,
     pooled_seed_deviation,
     summarise,
@@ -53,6 +56,7 @@ class TableResult:
     seeds: tuple[int, ...]
     rows: tuple[RowResult, ...]
     seed_deviation: float | None  # pooled over the rows, percent points of mIoU
+    claims: tuple[ClaimResult, ...] = ()  # in the table's order
 
     @property
     def complete(self) -> bool:
@@ -97,6 +101,15 @@ def assemble(
         [*(_mious(done) for done in runs.values()), *(values for values in shipped.values())]
     )
     counted = bool({"params_m", "macs_g", "macs_all_g"} & set(table.columns))
+
+    @cache
+    def scored(run_id: str) -> ScoredRun:
+        return ScoredRun(store.read_areas(run_id))
+
+    @cache
+    def gain(ours: tuple[str, ...], theirs: tuple[str, ...]) -> Gain:
+        return gain_over(list(map(scored, ours)), list(map(scored, theirs)))
+
     rows = []
     for row in table.rows:
         done = runs[row.id]
@@ -118,7 +131,7 @@ def assemble(
                 absent=tuple(absent[row.id]),
                 blocked=row.id in blocked,
                 miou=miou,
-                gain=None if baseline.id == row.id else _gain(done, runs[baseline.id], store),
+                gain=None if baseline.id == row.id else _gain(done, runs[baseline.id], gain),
                 reference=there,
                 versus_paper=_blocked(absent[row.id])
                 if row.id in blocked
@@ -135,6 +148,10 @@ def assemble(
                 counts=count_cells(row, counter.count(table, row) if counted else None),
             )
         )
+    records = {
+        row_id: {seed: run.record for seed, run in done.items() if run.record}
+        for row_id, done in runs.items()
+    }
     return TableResult(
         table=table,
         profile=resolver.profile.name,
@@ -142,6 +159,7 @@ def assemble(
         seeds=seeds,
         rows=tuple(rows),
         seed_deviation=deviation,
+        claims=judge(Evidence(table, records, scored)),
     )
 
 
@@ -153,14 +171,16 @@ def _mious(done: dict[int, PlannedRun]) -> list[float]:
     return [run.record.scores.miou for run in done.values() if run.record]
 
 
-def _gain(row: dict[int, PlannedRun], baseline: dict[int, PlannedRun], store: Store) -> Gain | None:
+def _gain(
+    row: dict[int, PlannedRun],
+    baseline: dict[int, PlannedRun],
+    gain: Callable[[tuple[str, ...], tuple[str, ...]], Gain],
+) -> Gain | None:
     seeds = [seed for seed in row if seed in baseline]
     if not seeds:
         return None
-    return bootstrap_gain(
-        [store.read_areas(row[seed].spec.run_id) for seed in seeds],
-        [store.read_areas(baseline[seed].spec.run_id) for seed in seeds],
-    )
+    ours, theirs = (tuple(runs[seed].spec.run_id for seed in seeds) for runs in (row, baseline))
+    return gain(ours, theirs)
 
 
 def _reference_scores(

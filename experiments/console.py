@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 from typing_extensions import Self
 
 from experiments.assemble import TableResult
+from experiments.claim_text import claims_heading, show_claim
 from experiments.count_table import CountTable, count_columns, count_notes, count_rows
 from experiments.export import alignment, caption, display_columns, display_rows, footnotes
 from experiments.launch import Outcome
@@ -46,6 +47,10 @@ def show_table(console: Console, result: TableResult) -> None:
     console.print(table)
     for number, text, _ in footnotes(result):
         console.print(escape(f"[{number}] {text}"))
+    if result.claims:
+        console.print(claims_heading(result.profile))
+    for claim in result.claims:
+        console.print(escape(f"  {show_claim(claim)}"))
 
 
 def show_counts(console: Console, result: CountTable) -> None:

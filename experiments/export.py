@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.assemble import RowResult, TableResult
+from experiments.claim_text import claim_document, claims_heading, show_claim
 from experiments.counts import CountCell
 from experiments.files import write_atomically
 from experiments.records import Record
@@ -71,6 +72,7 @@ def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
         "gain_points": gain.value if gain else None,
         "gain_low_points": gain.low if gain else None,
         "gain_high_points": gain.high if gain else None,
+        "gain_p_value": gain.p_value if gain else None,
         "reported_miou_percent": reported.miou,
         **{metric: cell.measured for metric, cell in row.counts.items()},
         **{f"reported_{metric}": cell.reported for metric, cell in row.counts.items()},
@@ -109,6 +111,7 @@ def to_json(result: TableResult) -> str:
             }
             for row in result.rows
         ],
+        "claims": [claim_document(claim) for claim in result.claims],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -144,9 +147,10 @@ def display_columns(result: TableResult) -> list[str]:
         *(COUNT_HEADINGS[metric] for metric in counted_columns(result)),
         f"mIoU, median of {seeds} (min–max)",
         "Gain [95 % interval]",
-        "Paper",
+        "p",
+        *(["Paper"] if of_the_paper(result) else []),
         "Reference",
-        "Versus paper",
+        *(["Versus paper"] if of_the_paper(result) else []),
         "Versus reference",
     ]
 
@@ -168,7 +172,13 @@ def counted_columns(result: TableResult) -> list[Metric]:
 def alignment(result: TableResult) -> str:
     """``l`` or ``r`` for each displayed column."""
     left = "ll" if several_datasets(result) else "l"
-    return left + "r" * (len(counted_columns(result)) + 4) + "ll"
+    paper = of_the_paper(result)
+    return left + "r" * (len(counted_columns(result)) + 4 + paper) + "l" * (1 + paper)
+
+
+def of_the_paper(result: TableResult) -> bool:
+    """Whether the paper prints any mIoU of the table: not of a study of ours."""
+    return any(row.row.reported.miou is not None for row in result.rows)
 
 
 def several_datasets(result: TableResult) -> bool:
@@ -186,9 +196,10 @@ def display_rows(result: TableResult) -> list[list[str]]:
             *(show_count(row.counts[metric]) for metric in counted_columns(result)),
             show_summary(row.miou),
             show_gain(row.gain),
-            show_number(row.row.reported.miou),
+            show_p_value(row.gain),
+            *([show_number(row.row.reported.miou)] if of_the_paper(result) else []),
             show_number(row.reference.median if row.reference else None),
-            str(row.versus_paper),
+            *([str(row.versus_paper)] if of_the_paper(result) else []),
             str(row.versus_reference),
         ]
         for row in result.rows
@@ -219,7 +230,8 @@ def caption(result: TableResult) -> str:
     sizes = {record.spec.model_size for row in result.rows for record in row.records} - {"paper"}
     if sizes:
         what += f", scaled down ({', '.join(sorted(sizes))}),"
-    text = f"{result.table.title}. {what} on {trained}, profile {result.profile}."
+    title = result.table.title if result.table.title.endswith("?") else f"{result.table.title}."
+    text = f"{title} {what} on {trained}, profile {result.profile}."
     if not any(row.versus_paper.word == "not comparable" for row in result.rows):
         return text
     return (
@@ -238,7 +250,15 @@ def to_markdown(result: TableResult) -> str:
         display_rows(result),
         alignment(result),
         notes,
-    )
+    ) + claim_list(result)
+
+
+def claim_list(result: TableResult) -> str:
+    """Each claim with its verdict and numbers, one item a line; "" without claims."""
+    if not result.claims:
+        return ""
+    items = [f"- {show_claim(claim, strong='**')}" for claim in result.claims]
+    return "\n".join(["", claims_heading(result.profile), "", *items, ""])
 
 
 def to_latex(result: TableResult) -> str:
@@ -282,3 +302,10 @@ def show_gain(gain: Gain | None) -> str:
     if gain is None:
         return MISSING
     return f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]".replace("-", "−")
+
+
+def show_p_value(gain: Gain | None) -> str:
+    """``0.012`` or ``<0.001``."""
+    if gain is None:
+        return MISSING
+    return f"{gain.p_value:.3f}" if gain.p_value >= 0.001 else "<0.001"

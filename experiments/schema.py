@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -97,6 +97,124 @@ class Row(Declared):
         return value
 
 
+#: two row ids: what is counted over what
+Pair = tuple[str, str]
+
+
+class Stated(Declared):
+    """A sentence that a table is to bear out. Which test it gets is its kind: docs/claims.md."""
+
+    id: str
+    text: str  # our own words
+    where: str  # which part of the paper says so, or that it is ours
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Ids of the rows that are named; without any the table's own rows are meant."""
+        raise NotImplementedError
+
+
+class GainClaim(Stated):
+    """Every pair's first row has more mIoU than its second by more than ``at_least``."""
+
+    kind: Literal["gain"]
+    pairs: tuple[Pair, ...] = ()  # none: every row over its baseline
+    at_least: float = 0.0  # percent points
+
+    @property
+    def named(self) -> frozenset[str]:
+        """See :class:`Stated`."""
+        return frozenset(row for pair in self.pairs for row in pair)
+
+
+class BestClaim(Stated):
+    """One row has more mIoU than each of the others."""
+
+    kind: Literal["best"]
+    row: str
+    among: tuple[str, ...] = ()  # none: every other row
+
+    @property
+    def named(self) -> frozenset[str]:
+        """See :class:`Stated`."""
+        return frozenset((self.row, *self.among))
+
+
+class WithinClaim(Stated):
+    """No row's mIoU lies further from one row's than ``points``."""
+
+    kind: Literal["within"]
+    row: str
+    points: float = Field(gt=0)  # percent points
+    among: tuple[str, ...] = ()  # none: every other row
+
+    @property
+    def named(self) -> frozenset[str]:
+        """See :class:`Stated`."""
+        return frozenset((self.row, *self.among))
+
+
+class ReachClaim(Stated):
+    """A row's validation curve reaches another's final mIoU in that share of its iterations."""
+
+    kind: Literal["reach"]
+    row: str
+    over: str
+    within: float = Field(gt=0, le=1)  # share of the other's iterations
+
+    @property
+    def named(self) -> frozenset[str]:
+        """See :class:`Stated`."""
+        return frozenset((self.row, self.over))
+
+
+class ShareClaim(Stated):
+    """Of one gain, another is more than a share."""
+
+    kind: Literal["share"]
+    part: Pair
+    whole: Pair
+    at_least: float  # share
+
+    @property
+    def named(self) -> frozenset[str]:
+        """See :class:`Stated`."""
+        return frozenset((*self.part, *self.whole))
+
+
+class TrendPoint(Declared):
+    """A gain at one strength of something."""
+
+    at: float
+    pair: Pair
+
+
+class TrendClaim(Stated):
+    """A gain grows with something."""
+
+    kind: Literal["trend"]
+    points: tuple[TrendPoint, ...] = Field(min_length=3)
+    along: str  # what grows, in a word
+
+    @field_validator("points")
+    @classmethod
+    def _spread(cls, points: tuple[TrendPoint, ...]) -> tuple[TrendPoint, ...]:
+        if len({point.at for point in points}) < 2:
+            raise ValueError("a trend needs points at two places at least")
+        return points
+
+    @property
+    def named(self) -> frozenset[str]:
+        """See :class:`Stated`."""
+        return frozenset(row for point in self.points for row in point.pair)
+
+
+Claim = Annotated[
+    GainClaim | BestClaim | WithinClaim | ReachClaim | ShareClaim | TrendClaim,
+    Field(discriminator="kind"),
+]
+
+
 class Table(Declared):
     """A table of the paper, or a study declared like one."""
 
@@ -109,6 +227,7 @@ class Table(Declared):
     columns: tuple[Metric, ...] = ("miou",)
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
+    claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict
 
     @field_validator("name")
     @classmethod
@@ -126,6 +245,12 @@ class Table(Declared):
                 raise ValueError(f"row '{row.id}' of {self.name}: no row '{row.gain_over}'")
             if (row.model or self.model) is None or (row.dataset or self.dataset) is None:
                 raise ValueError(f"row '{row.id}' of {self.name} names no model or no data set")
+        names = [claim.id for claim in self.claims]
+        for claim in self.claims:
+            if names.count(claim.id) > 1:
+                raise ValueError(f"claim '{claim.id}' stands twice in {self.name}")
+            for row_id in sorted(claim.named - set(ids)):
+                raise ValueError(f"claim '{claim.id}' of {self.name}: no row '{row_id}'")
         return self
 
     def row(self, row_id: str) -> Row:

@@ -1,4 +1,4 @@
-"""Median, spread and the interval of a gain, from areas per image and seed.
+"""Median, spread, the interval of a gain and its p-value, from areas per image and seed.
 
 The paper trains three seeds and reports the middle value; so do we. How sure a gain is depends on
 two draws, the seed of the training and the images of the split, so both are drawn again.
@@ -7,8 +7,9 @@ two draws, the seed of the training and the images of the split, so both are dra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from experiments.evaluate import ImageAreas, mean_iou
 REPLICATES = 2000
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 20240525  # fixed: the same records give the same interval
+
+#: two differences of mIoU this near are the same but for rounding, percent points
+SAME_POINTS = 1e-9
 
 #: standard error of a median over that of a mean, for normal data
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)
@@ -43,6 +47,7 @@ class Gain:
     high: float
     num_seeds: int  # pairs; with 1 the interval covers images only
     num_images: int
+    p_value: float  # of the permutation test, two-sided
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -55,6 +60,64 @@ def summarise(values: Sequence[float]) -> Summary:
     )
 
 
+class ScoredRun:
+    """One run's areas and what is drawn from them, each computed once however often it is used.
+
+    Args:
+        areas: of N images and K classes.
+        replicates: R, how many draws.
+        seed: of the draws; runs with the same seed and number of images are drawn alike.
+    """
+
+    def __init__(
+        self, areas: ImageAreas, replicates: int = REPLICATES, seed: int = BOOTSTRAP_SEED
+    ) -> None:
+        self.names, self.replicates, self.seed = areas.names, replicates, seed
+        self.intersection = areas.intersection.astype(np.float64)  # (N, K)
+        self.union = areas.union.astype(np.float64)  # (N, K)
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.names)
+
+    @cached_property
+    def miou(self) -> float:
+        """Over all images, percent."""
+        return float(mean_iou(self.intersection.sum(0), self.union.sum(0)))
+
+    @cached_property
+    def draws(self) -> NDArray[np.float64]:
+        """(R,) mIoU in percent of each drawing of N images with replacement."""
+        counts = _image_counts(self.num_images, self.replicates, self.seed)
+        return mean_iou(counts @ self.intersection, counts @ self.union)
+
+    def seed_draws(self, num_seeds: int) -> NDArray[np.int64]:
+        """(R, S) which of ``num_seeds`` seeds each replicate draws, with replacement."""
+        return _seed_draws(self.num_images, num_seeds, self.replicates, self.seed)
+
+
+def median_miou(runs: Sequence[ScoredRun]) -> float:
+    """Median mIoU over the seeds of a row, percent."""
+    return float(np.median([run.miou for run in runs]))
+
+
+def median_draws(runs: Sequence[ScoredRun]) -> NDArray[np.float64]:
+    """(R,) median mIoU over the drawn seeds in each replicate, percent; one run an available seed.
+
+    Rows with the same seeds and images are drawn alike, so that differences of these are paired.
+    """
+    drawn = np.stack([run.draws for run in runs], axis=1)
+    return np.median(np.take_along_axis(drawn, runs[0].seed_draws(len(runs)), 1), axis=1)
+
+
+def interval(draws: NDArray[np.float64], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Percentile interval of ``draws`` (R,)."""
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
 def bootstrap_gain(
     rows: Sequence[ImageAreas],
     baselines: Sequence[ImageAreas],
@@ -62,57 +125,103 @@ def bootstrap_gain(
     replicates: int = REPLICATES,
     seed: int = BOOTSTRAP_SEED,
 ) -> Gain:
-    """Gain in mIoU of a row over its baseline: hierarchical paired percentile bootstrap.
+    """:func:`gain_over` of areas that nothing else is drawn from."""
+    return gain_over(
+        [ScoredRun(areas, replicates, seed) for areas in rows],
+        [ScoredRun(areas, replicates, seed) for areas in baselines],
+    )
 
-    Each replicate draws seeds with replacement, then images with replacement, the same for the row
-    and its baseline, and takes the difference of the medians over the drawn seeds. With one seed
-    only the images are drawn.
+
+def gain_over(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> Gain:
+    """Gain in mIoU of a row over its baseline, with its interval and p-value.
+
+    The interval is a hierarchical paired percentile bootstrap: each replicate draws seeds with
+    replacement, then images with replacement, the same for the row and its baseline, and takes the
+    difference of the medians over the drawn seeds. With one seed only the images are drawn. The
+    p-value is :func:`permutation_p`'s.
 
     Args:
-        rows: areas of the row, one entry a seed.
-        baselines: areas of the baseline, the same seeds in the same order.
-        replicates: how many draws.
-        seed: of the draws.
+        rows: runs of the row, one entry a seed.
+        baselines: runs of the baseline, the same seeds in the same order.
 
     Raises:
         ValueError: different numbers of seeds, or different images.
     """
+    _check_pairs(rows, baselines)
+    low, high = interval(median_draws(rows) - median_draws(baselines))
+    return Gain(
+        value=median_miou(rows) - median_miou(baselines),
+        low=low,
+        high=high,
+        num_seeds=len(rows),
+        num_images=rows[0].num_images,
+        p_value=permutation_p(rows, baselines),
+    )
+
+
+def permutation_p(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> float:
+    """Two-sided p-value of a gain: paired permutation test over seeds and images.
+
+    If the row and its baseline were the same method, it would not matter which of the two runs of
+    a seed an image's areas come from. So within each pair of runs each image's areas change sides
+    with probability ½, which includes whole runs changing sides, and the statistic is the
+    difference of the medians over the seeds. The observed arrangement counts as one of the
+    replicates, so p is at least 1 / (R + 1).
+
+    What is exchanged are the areas of the networks that were trained; that other seeds would have
+    trained others is in the bootstrap's interval, not here.
+
+    Raises:
+        ValueError: different numbers of seeds, or different images.
+    """
+    _check_pairs(rows, baselines)
+    ours, theirs = [], []
+    for index, (row, baseline) in enumerate(zip(rows, baselines)):
+        swaps = _swaps(row.num_images, index, row.replicates, row.seed).astype(np.float64)
+        hits = swaps @ (baseline.intersection - row.intersection)
+        unions = swaps @ (baseline.union - row.union)
+        ours.append(mean_iou(row.intersection.sum(0) + hits, row.union.sum(0) + unions))
+        theirs.append(mean_iou(baseline.intersection.sum(0) - hits, baseline.union.sum(0) - unions))
+    draws = np.median(ours, axis=0) - np.median(theirs, axis=0)
+    observed = abs(median_miou(rows) - median_miou(baselines))
+    extreme = np.count_nonzero(np.abs(draws) >= observed - SAME_POINTS)
+    return float((1 + extreme) / (1 + len(draws)))
+
+
+def _check_pairs(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> None:
     if len(rows) != len(baselines) or not rows:
         raise ValueError(f"{len(rows)} runs against {len(baselines)} cannot be paired")
-    names = rows[0].names
-    if any(areas.names != names for areas in (*rows, *baselines)):
+    if any(run.names != rows[0].names for run in (*rows, *baselines)):
         raise ValueError("the runs were scored on different images")
-    num_seeds, num_images = len(rows), len(names)
+
+
+@lru_cache(maxsize=8)
+def _generator_after_images(
+    num_images: int, replicates: int, seed: int
+) -> tuple[NDArray[np.uint16], Mapping[str, object]]:
+    """(R, N) how often each replicate draws each image, and the generator's state after that."""
     generator = np.random.Generator(np.random.Philox(seed))
-    image_counts = generator.multinomial(
-        num_images, np.full(num_images, 1.0 / num_images), size=replicates
-    ).astype(np.float64)
-    seeds = generator.integers(0, num_seeds, size=(replicates, num_seeds))
-    ours = _resampled_miou(rows, image_counts)
-    theirs = _resampled_miou(baselines, image_counts)
-    draws = np.median(np.take_along_axis(ours, seeds, 1), axis=1) - np.median(
-        np.take_along_axis(theirs, seeds, 1), axis=1
-    )
-    tail = (1.0 - CONFIDENCE) / 2
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
-    return Gain(
-        value=float(np.median(_miou(rows)) - np.median(_miou(baselines))),
-        low=float(low),
-        high=float(high),
-        num_seeds=num_seeds,
-        num_images=num_images,
-    )
+    share = np.full(num_images, 1.0 / num_images)
+    counts = generator.multinomial(num_images, share, size=replicates).astype(np.uint16)
+    return counts, generator.bit_generator.state
 
 
-def _resampled_miou(runs: Sequence[ImageAreas], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R, S) mIoU in percent of each run under each drawing of images; ``counts`` is (R, N)."""
-    return np.stack(
-        [mean_iou(counts @ run.intersection, counts @ run.union) for run in runs], axis=1
-    )
+def _image_counts(num_images: int, replicates: int, seed: int) -> NDArray[np.float64]:
+    return _generator_after_images(num_images, replicates, seed)[0].astype(np.float64)
 
 
-def _miou(runs: Sequence[ImageAreas]) -> NDArray[np.float64]:
-    return np.array([mean_iou(run.intersection.sum(0), run.union.sum(0)) for run in runs])
+@lru_cache(maxsize=64)
+def _seed_draws(num_images: int, num_seeds: int, replicates: int, seed: int) -> NDArray[np.int64]:
+    generator = np.random.Generator(np.random.Philox(seed))
+    generator.bit_generator.state = _generator_after_images(num_images, replicates, seed)[1]
+    return generator.integers(0, num_seeds, size=(replicates, num_seeds))
+
+
+@lru_cache(maxsize=16)
+def _swaps(num_images: int, pair: int, replicates: int, seed: int) -> NDArray[np.bool_]:
+    """(R, N) which images change sides in the ``pair``-th pair of runs."""
+    generator = np.random.Generator(np.random.Philox([seed, 1 + pair]))
+    return generator.integers(0, 2, size=(replicates, num_images), dtype=np.bool_)
 
 
 def pooled_seed_deviation(groups: Sequence[Sequence[float]]) -> float | None:

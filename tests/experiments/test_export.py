@@ -96,7 +96,7 @@ def make_result(profile: str = "quick", name: str = "table8") -> TableResult:
             label=SPECIALS,
             records=tuple(records[:1]),
             miou=Summary(40.0, 40.0, 40.0, 1),
-            gain=Gain(-1.5, -2.25, 0.0, 1, 6),
+            gain=Gain(-1.5, -2.25, 0.0, 1, 6, 0.0625),
             absent=("seed 1: no record", "seed 2: the last attempt failed: 100 % of it."),
         ),
         make_row(
@@ -199,7 +199,7 @@ def test_names_of_files(name: str, profile: str, stem: str) -> None:
 def test_numbers_as_people_read_them() -> None:
     assert show_summary(Summary(41.256, 40.0, 42.0, 3)) == "41.26 (40.00–42.00)"
     assert show_summary(Summary(41.256, 41.256, 41.256, 1)) == "41.26"
-    assert show_gain(Gain(1.234, -0.1, 2.3, 3, 8)) == "+1.23 [−0.10, +2.30]"
+    assert show_gain(Gain(1.234, -0.1, 2.3, 3, 8, 0.5)) == "+1.23 [−0.10, +2.30]"
     assert show_summary(None) == show_gain(None) == "–"
 
 

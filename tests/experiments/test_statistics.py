@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -132,6 +133,66 @@ def test_a_class_that_no_drawn_image_has_is_left_out() -> None:
     runs = [ImageAreas(rare.names, hit, predicted, labelled)]
     gain = bootstrap_gain(runs, [weak(0)])
     assert all(map(math.isfinite, (gain.value, gain.low, gain.high)))
+
+
+# --- the permutation test -----------------------------------------------------------------------
+
+
+def test_the_p_value_of_identical_runs_is_one() -> None:
+    runs = [strong(i) for i in range(3)]
+    assert bootstrap_gain(runs, runs).p_value == 1.0
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_strong_effect_has_the_smallest_p_value(seeds: int) -> None:
+    rows = [make_areas(i, images=30, skill=0.9) for i in range(seeds)]
+    baselines = [make_areas(9 + i, images=30, skill=0.5) for i in range(seeds)]
+    assert bootstrap_gain(rows, baselines, replicates=999).p_value == 1 / 1000
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_which_run_is_called_the_baseline_does_not_matter(seeds: int) -> None:
+    rows = [make_areas(i, images=12, skill=0.63) for i in range(seeds)]
+    baselines = [weak(9 + i) for i in range(seeds)]
+    there, back = bootstrap_gain(rows, baselines), bootstrap_gain(baselines, rows)
+    assert 0 < there.p_value == back.p_value < 1
+
+
+def test_the_p_value_is_that_of_every_arrangement_counted() -> None:
+    """Six images have 64 arrangements; the statistic of each by the definition of mIoU."""
+    row, baseline = make_areas(0, skill=0.7), make_areas(5, skill=0.62)
+    observed = abs(scores(row).miou - scores(baseline).miou)
+    extreme = 0
+    for sides in itertools.product([False, True], repeat=6):
+        change = np.array(sides)[:, None]
+        one, two = (
+            ImageAreas(
+                row.names,
+                *(
+                    np.where(change, getattr(b, kind), getattr(a, kind))
+                    for kind in ("intersection", "predicted", "labelled")
+                ),
+            )
+            for a, b in ((row, baseline), (baseline, row))
+        )
+        extreme += abs(scores(one).miou - scores(two).miou) >= observed - 1e-9
+    found = bootstrap_gain([row], [baseline], replicates=8000).p_value
+    assert 0.02 < extreme / 64 < 0.98, "or this shows nothing"
+    assert found == pytest.approx(extreme / 64, abs=0.02)
+
+
+def test_without_an_effect_every_p_value_is_as_likely() -> None:
+    p_values = [
+        bootstrap_gain(
+            [make_areas(1000 * n + i, skill=0.7) for i in range(2)],
+            [make_areas(1000 * n + 500 + i, skill=0.7) for i in range(2)],
+            replicates=200,
+        ).p_value
+        for n in range(300)
+    ]
+    for level in (0.05, 0.25, 0.5, 0.75):
+        share = np.mean(np.array(p_values) <= level)
+        assert share == pytest.approx(level, abs=3.5 * math.sqrt(level * (1 - level) / 300))
 
 
 # --- noise between seeds ------------------------------------------------------------------------
