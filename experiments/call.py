@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments import console as show
 from experiments.assemble import TableResult, assemble
+from experiments.cost import GpuHours
 from experiments.count_table import count_table, export_counts
 from experiments.counts import Counter
 from experiments.data import locate
@@ -60,6 +61,11 @@ class Call:
         return Store(self.workspace.reference)
 
     @property
+    def hours(self) -> GpuHours | None:
+        """Estimates what runs will cost, where the profile says on what basis."""
+        return GpuHours(self.registry, self.profile.cost) if self.profile.cost else None
+
+    @property
     def counter(self) -> Counter:
         """Counts networks and remembers the counts among the results."""
         return Counter(self.registry, self.workspace.results / "complexity")
@@ -87,7 +93,7 @@ class Call:
     def plan(self, tables: list[Table]) -> Plan:
         """What there is and what is to be done."""
         past = [self.reference] if self.reference else []
-        return make_plan(tables, self.resolver, self.seeds, self.store, past)
+        return make_plan(tables, self.resolver, self.seeds, self.store, past, self.hours)
 
     def count(self, item: str, console: Console) -> int:
         """Count the paper-size networks of a table; no data, no training. Returns the exit code."""
@@ -111,7 +117,7 @@ class Call:
         plan = self.plan(tables)
         asked = plan.only(self.rows)
         if dry:
-            show.show_plan(console, asked, self.jobs)
+            show.show_plan(console, asked, self.jobs, self.hours)
             return COMPLETE
         outcomes = self.train(asked) if asked.to_do else []
         if outcomes:
@@ -194,11 +200,11 @@ def stored_call(
 
 def without_weights(profile: Profile) -> tuple[Profile, tuple[str, ...]]:
     """The profile started from scratch, and what that deviates from its protocol."""
-    if profile.training.from_scratch:
+    if profile.training is not None and profile.training.from_scratch:
         return profile, ()
-    training = profile.training.model_copy(update={"from_scratch": True})
     deviation = f"from scratch, where {profile.name} starts from pretrained weights"
-    return profile.model_copy(update={"training": training}), (deviation,)
+    changes = {"from_scratch": True, "compares_with_paper": False}
+    return profile.model_copy(update=changes), (deviation,)
 
 
 def parse_seeds(text: str | None, profile: Profile) -> tuple[int, ...]:

@@ -52,7 +52,9 @@ class Only(str, Enum):
     complexity = "complexity"
 
 
-ProfileOption = Annotated[str, typer.Option(help="Size of everything: smoke, quick, camvid.")]
+ProfileOption = Annotated[
+    str, typer.Option(help="Size of everything: smoke, quick, camvid, paper.")
+]
 SeedsOption = Annotated[
     str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
 ]

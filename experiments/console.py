@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from experiments.assemble import TableResult
 from experiments.claim_text import claims_heading, show_claim
+from experiments.cost import GpuHours
 from experiments.count_table import CountTable, count_columns, count_notes, count_rows
 from experiments.export import alignment, caption, display_columns, display_rows, footnotes
 from experiments.launch import Outcome
@@ -73,24 +74,34 @@ def show_paths(console: Console, paths: Sequence[Path]) -> None:
     console.print(f"Written: {paths[0].with_suffix('')}.{{{suffixes}}}", soft_wrap=True)
 
 
-def show_plan(console: Console, plan: Plan, jobs: int) -> None:
+def show_plan(console: Console, plan: Plan, jobs: int, hours: GpuHours | None = None) -> None:
     """Print every cell of a plan with its state and the time that the rest will take."""
     table = RichTable(title="Plan")
-    for name in ("Table", "Row", "Seed", "State", "Run", "Why"):
-        table.add_column(name, overflow="fold")
+    for name in ("Table", "Row", "Seed", "State", "Run", "Why", *(["GPU-h"] if hours else [])):
+        table.add_column(name, overflow="fold", justify="right" if name == "GPU-h" else "left")
     notes: dict[str, int] = {}
     for cell in plan.cells:
         if cell.run is None:
-            values = ["blocked", MISSING_RUN, cell.blocked or ""]
+            state, run_id, reasons = "blocked", MISSING_RUN, cell.reasons
         else:
-            values = [cell.run.state, cell.run.spec.run_id, cell.run.reason]
-        if len(values[2]) > LONGEST_REASON:
-            values[2] = f"[{notes.setdefault(values[2], len(notes) + 1)}]"
-        table.add_row(cell.table, cell.row, str(cell.seed), *map(escape, values))
+            state, run_id, reasons = cell.run.state, cell.run.spec.run_id, (cell.run.reason,)
+        why = [
+            f"[{notes.setdefault(reason, len(notes) + 1)}]"
+            if len(reason) > LONGEST_REASON
+            else reason
+            for reason in reasons
+        ]
+        values = [cell.table, cell.row, str(cell.seed), state, run_id, " ".join(why)]
+        if hours:
+            values.append(MISSING_RUN if cell.gpu_hours is None else f"{cell.gpu_hours:.3g}")
+        table.add_row(*map(escape, values))
     console.print(table)
     for text, number in notes.items():
         console.print(escape(f"[{number}] {text}"), soft_wrap=True)
     console.print(plan_sentence(plan, jobs))
+    if hours and plan.gpu_hours is not None:
+        total = f"About {plan.gpu_hours:,.0f} GPU-hours without a record, each run once."
+        console.print(escape(f"{total} {hours.sentence()}"), soft_wrap=True)
 
 
 def plan_sentence(plan: Plan, jobs: int) -> str:

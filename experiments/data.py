@@ -17,7 +17,7 @@ from experiments.files import write_atomically
 from experiments.schema import DataChoice
 from experiments.workspace import Workspace
 from ssa.datasets.base import DataError
-from ssa.errors import ConfigurationError
+from ssa.errors import ConfigurationError, SsaError
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ def locate(choice: DataChoice, workspace: Workspace) -> Located:
     """
     located = _locate(choice.name, json.dumps(choice.settings, sort_keys=True), workspace)
     return replace(located, working_size=choice.working_size)
+
+
+def absent(choice: DataChoice, workspace: Workspace) -> Located | None:
+    """What a data set that is not there would be, without a digest; None if nobody knows it."""
+    from ssa.datasets import find
+
+    try:
+        dataset = find(choice.name, workspace.data_root)
+    except SsaError:
+        return None
+    nowhere = workspace.data_root / choice.name
+    facts = dataset.num_classes, tuple(dataset.class_names)
+    return Located(choice.name, nowhere, "", choice.settings, choice.working_size, *facts)
 
 
 @lru_cache(maxsize=32)

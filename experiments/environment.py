@@ -27,8 +27,8 @@ INERT = frozenset(
     | {
         f"experiments.{name}"
         for name in (
-            *("environment", "errors", "extensions", "files", "records", "registry", "schema"),
-            "store",
+            *("environment", "errors", "extensions", "files", "protocol", "records", "registry"),
+            *("schema", "store"),
         )
     }
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from experiments.cost import GpuHours
 from experiments.environment import changed_modules
 from experiments.errors import CorruptRecordError
 from experiments.records import Record
@@ -40,7 +41,14 @@ class PlannedCell:
     row: str
     seed: int
     run: PlannedRun | None
-    blocked: str | None = None
+    reasons: tuple[str, ...] = ()  # everything that keeps it from starting
+    run_id: str | None = None  # of the run or, if data or weights are missing, of its draft
+    gpu_hours: float | None = None  # estimated, where the profile says on what basis
+
+    @property
+    def blocked(self) -> str | None:
+        """Why there is no run, in one line; None if there is one."""
+        return " ".join(self.reasons) or None
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,13 @@ class Plan:
         """The cells that cannot be run."""
         return tuple(cell for cell in self.cells if cell.blocked)
 
+    @property
+    def gpu_hours(self) -> float | None:
+        """Estimated GPU-hours of everything without a record, each run once; None: no basis."""
+        open_cells = [c for c in self.cells if c.run is None or c.run.state not in DONE]
+        hours = {c.run_id: c.gpu_hours for c in open_cells if c.gpu_hours is not None}
+        return sum(hours.values()) if hours else None
+
     def only(self, pattern: str | None) -> Plan:
         """The cells of the rows whose id fits a shell pattern (``seaformer-b-*``); None: all."""
         if pattern is None:
@@ -92,6 +107,7 @@ def make_plan(
     seeds: Iterable[int],
     store: Store,
     past: Iterable[Store] = (),
+    hours: GpuHours | None = None,
 ) -> Plan:
     """Resolve every row and seed of ``tables`` and look each run up in the store.
 
@@ -101,6 +117,7 @@ def make_plan(
         seeds: the seeds of every row.
         store: where the runs are.
         past: more stores to take times from (the shipped reference).
+        hours: estimates what runs will cost; None: nobody asked.
     """
     seeds = list(seeds)
     known: dict[str, PlannedRun] = {}
@@ -108,13 +125,23 @@ def make_plan(
     cells = []
     for table in tables:
         for row in table.rows:
-            for seed, spec in zip(seeds, resolver.resolve_seeds(table, row, seeds)):
-                if isinstance(spec, Blocked):
-                    cells.append(PlannedCell(table.name, row.id, seed, None, spec.reason))
-                    continue
-                if spec.run_id not in known:
+            for seed, found in zip(seeds, resolver.resolve_seeds(table, row, seeds)):
+                blocked = isinstance(found, Blocked)
+                spec = found.draft if isinstance(found, Blocked) else found
+                run_id = spec.run_id if spec else None
+                if spec and not blocked and run_id not in known:
                     known[spec.run_id] = look_up(spec, store, costs)
-                cells.append(PlannedCell(table.name, row.id, seed, known[spec.run_id]))
+                cells.append(
+                    PlannedCell(
+                        table.name,
+                        row.id,
+                        seed,
+                        run=None if blocked else known[str(run_id)],
+                        reasons=found.reasons if isinstance(found, Blocked) else (),
+                        run_id=run_id,
+                        gpu_hours=hours.of(table, row, spec) if hours and spec else None,
+                    )
+                )
     return Plan(tuple(cells))
 
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from experiments.errors import RegistryError, UnknownNameError
 from experiments.extensions import take_up
 from experiments.figure import Figure
-from experiments.schema import Declared, ModelCard, Profile, Table
+from experiments.protocol import check_protocols
+from experiments.schema import Declared, ModelCard, Profile, Protocol, Table
 
 HERE = Path(__file__).resolve().parent
 NUMBER_OF_TABLES = 13
@@ -26,12 +27,13 @@ T = TypeVar("T", bound=Declared)
 
 @dataclass(frozen=True)
 class ExperimentRegistry:
-    """All tables, figures, models and profiles by name."""
+    """All tables, figures, models, profiles and protocols by name."""
 
     tables: Mapping[str, Table]
     figures: Mapping[str, Figure]
     models: Mapping[str, ModelCard]
     profiles: Mapping[str, Profile]
+    protocols: Mapping[str, Protocol]
     folders: tuple[Path, ...] = ()  # of the user, which were read beside ours
 
     def table(self, name: str) -> Table:
@@ -50,6 +52,10 @@ class ExperimentRegistry:
         """The profile ``name``; UnknownNameError proposes the nearest."""
         return _get("profile", self.profiles, name)
 
+    def protocol(self, name: str) -> Protocol:
+        """The protocol ``name``; UnknownNameError proposes the nearest."""
+        return _get("protocol", self.protocols, name)
+
 
 def _get(kind: str, things: Mapping[str, T], name: str) -> T:
     if name not in things:
@@ -67,9 +73,9 @@ def paper_items() -> tuple[str, ...]:
 def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
     """Read the project's declarative files and those of the folders ``extra``.
 
-    A folder holds ``tables/``, ``figures/``, ``models/``, ``profiles/`` and ``datasets/``, each
-    optional, with one YAML file a thing, and ``classifiers/`` with Python files, which are
-    imported. Two things of one name are an error, wherever they stand.
+    A folder holds ``tables/``, ``figures/``, ``models/``, ``profiles/``, ``protocols/`` and
+    ``datasets/``, each optional, with one YAML file a thing, and ``classifiers/`` with Python
+    files, which are imported. Two things of one name are an error, wherever they stand.
 
     Raises:
         RegistryError: a file that is not valid, or a name that is taken.
@@ -91,6 +97,7 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
         figures=_read_all(folders, "figures", Figure),
         models=_read_all(folders, "models", ModelCard),
         profiles=_read_all(folders, "profiles", Profile),
+        protocols=_read_all(folders, "protocols", Protocol),
         folders=extra,
     )
     for table in registry.tables.values():
@@ -103,6 +110,7 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
                 )
     for figure in registry.figures.values():
         _check_rows(figure, registry.tables)
+    check_protocols(registry)
     return registry
 
 

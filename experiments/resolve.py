@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from experiments.data import Located, locate
+from experiments.data import Located, absent, locate
 from experiments.errors import SsaError
+from experiments.protocol import NoProtocolError, Settings, settings_of
 from experiments.registry import ExperimentRegistry
 from experiments.schema import DataChoice, ModelCard, Profile, Row, RunSpec, Table
 from experiments.workspace import Workspace
@@ -17,9 +18,15 @@ from experiments.workspace import Workspace
 
 @dataclass(frozen=True)
 class Blocked:
-    """A run that cannot be started, with the sentence that mends it."""
+    """A run that cannot be started, with the sentences that mend it."""
 
-    reason: str
+    reasons: tuple[str, ...]  # every one, data first
+    draft: RunSpec | None = None  # what it would be, without the digests of what is missing
+
+    @property
+    def reason(self) -> str:
+        """All reasons in one line."""
+        return " ".join(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -69,38 +76,56 @@ class Resolver:
         found: list[RunSpec | Blocked] = []
         for seed in seeds:
             first = found[0] if found else self.resolve(table, row, seed)
-            if isinstance(first, RunSpec) and first.seed != seed:
-                first = first.model_copy(update={"seed": seed})
-            found.append(first)
+            found.append(_reseeded(first, seed))
         return found
 
     def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
-        """The run behind one row and seed, or why it cannot start."""
+        """The run behind one row and seed, or everything that keeps it from starting."""
         if reason := self.unfit(table, row):
-            return Blocked(reason)
+            return Blocked((reason,))
+        reasons: list[str] = []
+        choice, card = self.data_of(table, row), self.model_of(table, row)
         try:
-            data = locate(self.data_of(table, row), self.workspace)
+            data: Located | None = locate(choice, self.workspace)
         except SsaError as error:
-            return Blocked(str(error))
-        card = self.model_of(table, row)
+            reasons.append(str(error))
+            data = absent(choice, self.workspace)
+        try:
+            settings = settings_of(self.registry, self.profile, card.name, choice.name)
+        except NoProtocolError as error:
+            return Blocked((*reasons, str(error)))
         weights: str | None = None
         sha256: str | None = None
-        if card.weights and not self.profile.training.from_scratch:
+        if card.weights and not settings.training.from_scratch:
+            weights = card.weights
             try:
-                weights, sha256 = card.weights, weights_sha256(card.weights, self.workspace.weights)
+                sha256 = weights_sha256(card.weights, self.workspace.weights)
             except SsaError as error:
-                return Blocked(str(error))
-        return make_spec(
+                reasons.append(str(error))
+        if data is None:
+            return Blocked(tuple(reasons))
+        spec = make_spec(
             card,
             classifier=resolve_classifier(row, self.profile),
             model_overrides=row.model_overrides,
             data=data,
             profile=self.profile,
+            settings=settings,
             seed=seed,
             weights=weights,
             weights_sha256=sha256,
             deviations=self.deviations,
         )
+        return Blocked(tuple(reasons), spec) if reasons else spec
+
+
+def _reseeded(found: RunSpec | Blocked, seed: int) -> RunSpec | Blocked:
+    """The same run with another seed; of a blocked one, its draft."""
+    if isinstance(found, RunSpec):
+        return found if found.seed == seed else found.model_copy(update={"seed": seed})
+    if found.draft is None:
+        return found
+    return replace(found, draft=found.draft.model_copy(update={"seed": seed}))
 
 
 @lru_cache(maxsize=32)
@@ -146,12 +171,13 @@ def make_spec(
     model_overrides: dict[str, Any],
     data: Located,
     profile: Profile,
+    settings: Settings,
     seed: int,
     weights: str | None = None,
     weights_sha256: str | None = None,
     deviations: tuple[str, ...] = (),
 ) -> RunSpec:
-    """Put a run together from its resolved parts."""
+    """Put a run together from its resolved parts; ``deviations`` come on top of the protocol's."""
     from ssa.models import build_segmentor_config
 
     segmentor = build_segmentor_config(
@@ -160,6 +186,7 @@ def make_spec(
         num_classes=data.num_classes,
         size=profile.model_size,
         model_overrides=model_overrides,
+        sync_norm=profile.sync_norm,
     )
     return RunSpec(
         model=card.name,
@@ -173,9 +200,9 @@ def make_spec(
         num_classes=data.num_classes,
         weights=weights,
         weights_sha256=weights_sha256,
-        training=profile.training,
-        evaluation=profile.evaluation,
+        training=settings.training,
+        evaluation=settings.evaluation,
         profile=profile.name,
         seed=seed,
-        deviations=deviations,
+        deviations=(*settings.sentences, *deviations),
     )

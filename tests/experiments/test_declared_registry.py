@@ -12,6 +12,7 @@ from lab import TABLES, write_registry
 
 from experiments.data import Located
 from experiments.errors import RegistryError, UnknownNameError
+from experiments.protocol import settings_of
 from experiments.registry import load_registry, paper_items
 from experiments.resolve import make_spec, resolve_classifier
 from experiments.schema import Profile
@@ -48,6 +49,7 @@ def test_every_shipped_row_can_be_resolved(table, row) -> None:  # type: ignore[
         model_overrides=row.model_overrides,
         data=located,
         profile=SHIPPED.profile("smoke"),
+        settings=settings_of(SHIPPED, SHIPPED.profile("smoke"), card.name, "scenes"),
         seed=0,
     )
     assert spec.run_id == type(spec).model_validate_json(spec.canonical()).run_id

@@ -103,7 +103,7 @@ def test_a_plan_is_complete_when_every_cell_asked_for_has_a_record() -> None:
         PlannedCell("t", state, 0, PlannedRun(SPEC, state, ""))
         for state in get_args(State)
         if state != "blocked"
-    ] + [PlannedCell("t", "blocked", 0, None, "no data")]
+    ] + [PlannedCell("t", "blocked", 0, None, ("no data",))]
     complete = {cell.row for cell in cells if Plan((cell,)).complete}
     assert complete == set(DONE)
     assert not Plan(tuple(cells)).complete
