@@ -21,6 +21,7 @@ from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
 from experiments.figure import Figure, FigureRow, Style
 from experiments.inspection import InspectionError, read_inspection
 from experiments.plan import DONE, Plan
+from experiments.protocol import NoProtocolError, settings_of
 from experiments.records import Record
 from experiments.resolve import make_spec, resolve_classifier
 from experiments.schema import DataChoice, Table
@@ -241,6 +242,10 @@ class StoredRuns:
         """The record that this row would have on the data of some stored run."""
         resolver, row = self.call.resolver, table.row(row_id)
         card, data = resolver.model_of(table, row), resolver.data_of(table, row)
+        try:
+            settings = settings_of(resolver.registry, resolver.profile, card.name, data.name)
+        except NoProtocolError:
+            return None
         for record in self.records:
             spec = record.spec
             if (spec.model, spec.seed, spec.dataset) != (card.name, seed, data.name):
@@ -259,6 +264,7 @@ class StoredRuns:
                     class_names=record.class_names,
                 ),
                 profile=resolver.profile,
+                settings=settings,
                 seed=seed,
                 weights=spec.weights,
                 weights_sha256=spec.weights_sha256,
