@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import data_cli, parity_cli, weights_cli
+from experiments import data_cli, parity_cli, rescore_cli, weights_cli
 from experiments.errors import NotYetError, SsaError, UnknownNameError
 from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
@@ -288,6 +288,7 @@ def complexity(
     show_breakdown(make_console(), card, classifier, classes, size, depth)
 
 
+app.command("evaluate")(rescore_cli.evaluate)
 app.add_typer(weights_cli.app, name="weights")
 app.add_typer(parity_cli.app, name="parity")
 app.add_typer(data_cli.app, name="data")
