@@ -42,11 +42,20 @@ class Call:
     device: str
     deviations: tuple[str, ...] = ()
     rows: str | None = None  # pattern of the rows to train; None: all
+    gpus: int = 1  # that share one run
+    accumulation: int | None = None  # micro-batches a step; None: as the profile has it
 
     @property
     def resolver(self) -> Resolver:
         """Rows to runs, under this call's profile."""
-        return Resolver(self.registry, self.profile, self.workspace, self.deviations)
+        return Resolver(
+            self.registry,
+            self.profile,
+            self.workspace,
+            self.deviations,
+            accumulation=self.accumulation,
+            processes=self.gpus,
+        )
 
     @property
     def store(self) -> Store:
@@ -140,6 +149,8 @@ class Call:
             device=self.device,
             num_devices=_num_devices(self.device),
             loading=self.profile.loading,
+            processes=self.gpus,
+            packed=self.workspace.cache / "packed" if self.profile.loading.packed else None,
         )
         expected = {run.spec.run_id: run.expected_s for run in plan.to_do}
         with show.ProgressWatcher(console, len(plan.to_do), self.jobs, expected) as watcher:
@@ -242,11 +253,23 @@ def choose_device(name: str) -> str:
     return "cuda" if there else "cpu"
 
 
-def choose_jobs(jobs: int | None, device: str) -> int:
-    """As given; else one run a GPU, or one a processor (at most eight) on a CPU."""
+def choose_jobs(jobs: int | None, device: str, gpus: int = 1) -> int:
+    """As given; else one run each ``gpus`` GPUs, or one a processor (at most eight) on a CPU.
+
+    Raises:
+        ValueError: more GPUs a run than there are.
+    """
+    if gpus > 1 and device != "cuda":
+        raise ValueError(
+            f"--gpus {gpus} was given, but this call trains on the CPU; leave --gpus out, or give "
+            "it with --device cuda on a machine with as many GPUs (`./run_all.sh doctor`)."
+        )
+    devices = _num_devices(device)
+    if gpus > devices:
+        raise ValueError(f"--gpus {gpus} was given, but torch sees only {devices} of them.")
     if jobs is not None:
         return jobs
-    return _num_devices(device) if device == "cuda" else min(cpu_count(), 8)
+    return devices // gpus if device == "cuda" else min(cpu_count(), 8)
 
 
 def _num_devices(device: str) -> int:

@@ -77,6 +77,13 @@ StyleOption = Annotated[
     Style | None,
     typer.Option(help="Width of a figure: a paper's column or its text."),
 ]
+GpusOption = Annotated[
+    int, typer.Option(min=1, help="GPUs that train one run together, on the same batch.")
+]
+AccumulationOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Micro-batches a step, for a GPU that the batch does not fit."),
+]
 RegistryOption = Annotated[
     list[Path] | None,
     typer.Option("--registry", help="Your own folder of tables/, models/, profiles/."),
@@ -93,6 +100,8 @@ def _call(
     registry: list[Path] | None = None,
     from_scratch: bool = False,
     rows: str | None = None,
+    gpus: int = 1,
+    accumulation: int | None = None,
 ) -> Any:
     from experiments.call import Call, choose_device, choose_jobs, parse_seeds, without_weights
     from experiments.registry import load_registry
@@ -104,11 +113,13 @@ def _call(
     try:
         where = choose_device(device.value)
         wanted = parse_seeds(seeds, chosen)
+        wide = choose_jobs(jobs, where, gpus)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    wide = choose_jobs(jobs, where)
-    return Call(loaded, chosen, wanted, workspace, wide, where, deviations, rows)
+    return Call(
+        loaded, chosen, wanted, workspace, wide, where, deviations, rows, gpus, accumulation
+    )
 
 
 @app.command(hidden=True)
@@ -123,6 +134,8 @@ def run(
     registry: RegistryOption = None,
     from_scratch: ScratchOption = False,
     rows: RowsOption = None,
+    gpus: GpusOption = 1,
+    accumulation: AccumulationOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     only: Annotated[
         Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
@@ -135,7 +148,19 @@ def run(
     """
     from experiments.console import make_console
 
-    call = _call(profile, seeds, jobs, device, data_root, results, registry, from_scratch, rows)
+    call = _call(
+        profile,
+        seeds,
+        jobs,
+        device,
+        data_root,
+        results,
+        registry,
+        from_scratch,
+        rows,
+        gpus,
+        accumulation,
+    )
     if item in call.registry.figures:
         raise typer.Exit(_draw(call, [item], style, dry=dry_run))
     if only is Only.complexity:
@@ -154,12 +179,14 @@ def plan(
     registry: RegistryOption = None,
     from_scratch: ScratchOption = False,
     rows: RowsOption = None,
+    accumulation: AccumulationOption = None,
 ) -> None:
     """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
     from experiments.console import make_console
 
     cpu = Device.cpu
-    call = _call(profile, seeds, jobs, cpu, data_root, results, registry, from_scratch, rows)
+    where = (data_root, results, registry)
+    call = _call(profile, seeds, jobs, cpu, *where, from_scratch, rows, accumulation=accumulation)
     if item in call.registry.figures:
         raise typer.Exit(_draw(call, [item], None, dry=True))
     raise typer.Exit(call.run(item, make_console(), dry=True))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,13 +54,24 @@ class LocalOptions:
     jobs: int
     device: str = "cpu"  # "cpu" or "cuda"
     num_devices: int = 1  # GPUs to spread the jobs over
+    processes: int = 1  # that train one run together, a GPU each
     loading: Loading = field(default_factory=Loading)
+    packed: Path | None = None  # where packed images are kept; None: they are not packed
     checkpoint_every_s: float = 60.0
 
     @property
     def threads(self) -> int:
-        """Threads of each run: the processors divided by the jobs."""
-        return max(1, cpu_count() // self.jobs)
+        """Threads of each process: the processors divided by the processes."""
+        return max(1, cpu_count() // (self.jobs * self.processes))
+
+    def devices(self, busy: Collection[int]) -> tuple[int, ...]:
+        """The GPUs of the next run: neighbours of which none is ``busy``, else the first ones."""
+        last = self.num_devices - self.processes
+        groups = [
+            range(first, first + self.processes) for first in range(0, last + 1, self.processes)
+        ]
+        free = (group for group in groups if not set(group) & set(busy))
+        return tuple(next(free, range(self.processes)))
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class _Child:
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     began: float
-    device: int
+    devices: tuple[int, ...]
 
 
 def launch(
@@ -128,9 +139,8 @@ def launch(
                 run = queue.popleft()
                 if run.state == "damaged":
                     store.set_aside(run.spec.run_id)
-                busy = {child.device for child in children}
-                device = next((d for d in range(options.num_devices) if d not in busy), 0)
-                children.append(_start(run, store, inputs_of(run.spec), options, device))
+                devices = options.devices({d for child in children for d in child.devices})
+                children.append(_start(run, store, inputs_of(run.spec), options, devices))
                 watcher.started(run)
             for child in [c for c in children if c.process.poll() is not None]:
                 children.remove(child)
@@ -156,7 +166,11 @@ def launch(
 
 
 def _start(
-    run: PlannedRun, store: Store, inputs: Inputs, options: LocalOptions, device: int
+    run: PlannedRun,
+    store: Store,
+    inputs: Inputs,
+    options: LocalOptions,
+    devices: tuple[int, ...],
 ) -> _Child:
     folder = store.write_spec(run.spec)
     folder.failure.unlink(missing_ok=True)
@@ -167,7 +181,7 @@ def _start(
         "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "PYTHONWARNINGS": "ignore",
         **KEEP_PAGES,
-        "CUDA_VISIBLE_DEVICES": str(device) if options.device == "cuda" else "",
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)) if options.device == "cuda" else "",
     }
     command = [sys.executable, "-m", "experiments.train", str(folder.path)]
     command += ["--data", str(inputs.data)]
@@ -177,11 +191,13 @@ def _start(
     command += ["--workers", str(options.loading.workers)]
     command += ["--checkpoint-every", str(options.checkpoint_every_s)]
     command += ["--cache-images"] if options.loading.cache_images else []
+    command += ["--packed", str(options.packed)] if options.packed else []
+    command += ["--processes", str(options.processes)] if options.processes > 1 else []
     log = folder.log.open("ab")
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
     )
-    return _Child(run, folder, process, log, time.monotonic(), device)
+    return _Child(run, folder, process, log, time.monotonic(), devices)
 
 
 def _outcome(child: _Child, store: Store) -> Outcome:

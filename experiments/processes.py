@@ -25,12 +25,15 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
         arguments: of ``python -m experiments.train``, handed on as they are.
         processes: how many.
     """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if store.read(folder.path.name) is not None:
         return 0
     folder.failure.unlink(missing_ok=True)
+    logs = folder.path / "work" / "processes"  # torchrun wants one; what is said goes to our log
+    logs.mkdir(parents=True, exist_ok=True)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -38,6 +41,7 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
         run_id=folder.path.name,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
         max_restarts=0,
         monitor_interval=0.2,
     )
@@ -47,11 +51,15 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
         rank, first = error.get_first_failure()
         _explain(folder, rank, processes, first.exitcode)
         return 1
+    except SignalException as ended:
+        return 128 + ended.sigval
     return 0
 
 
 def _explain(folder: RunFolder, rank: int, processes: int, code: int) -> None:
     """Write why the run ended, unless the failed process could do so itself."""
+    from experiments.train import now
+
     if code < 0:  # what the others then say is only the echo
         how = f"was ended by {signal.Signals(-code).name}"
     elif not folder.failure.exists():
@@ -63,5 +71,5 @@ def _explain(folder: RunFolder, rank: int, processes: int, code: int) -> None:
         f"it; the same command resumes it (log: {folder.log})."
     )
     print(sentence, file=sys.stderr)
-    failure = Failure(run_id=folder.path.name, sentence=sentence, traceback="", time="")
+    failure = Failure(run_id=folder.path.name, sentence=sentence, traceback="", time=now())
     write_atomically(folder.failure, failure.model_dump_json(indent=1))

@@ -14,6 +14,7 @@ from experiments.protocol import NoProtocolError, Settings, settings_of
 from experiments.registry import ExperimentRegistry
 from experiments.schema import DataChoice, ModelCard, Profile, Row, RunSpec, Table
 from experiments.workspace import Workspace
+from ssa.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class Resolver:
         profile: the size of everything.
         workspace: where the data is.
         deviations: from the profile's protocol, which this call was told to make.
+        accumulation: micro-batches a step; None: as the profile has it.
+        processes: that share a batch; decides whether a run can start, not what it is.
     """
 
     registry: ExperimentRegistry
     profile: Profile
     workspace: Workspace
     deviations: tuple[str, ...] = ()
+    accumulation: int | None = None
+    processes: int = 1
 
     def data_of(self, table: Table, row: Row) -> DataChoice:
         """The data set of a row: the profile's with the row's settings, or else the table's own."""
@@ -80,7 +85,28 @@ class Resolver:
         return found
 
     def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
-        """The run behind one row and seed, or everything that keeps it from starting."""
+        """The run behind one row and seed, or everything that keeps it from starting.
+
+        Raises:
+            ConfigurationError: its batch cannot be divided as this call wants it.
+        """
+        found = self._resolve(table, row, seed)
+        return found if isinstance(found, Blocked) else self._divided(found)
+
+    def _divided(self, spec: RunSpec) -> RunSpec:
+        """The run with this call's number of micro-batches."""
+        training = spec.training
+        micro = self.accumulation or training.accumulation
+        if training.batch % (micro * self.processes):
+            raise ConfigurationError(
+                f"A batch of {training.batch} images cannot be shared evenly by {self.processes} "
+                f"GPUs in {micro} micro-batches each; choose --gpus and --accumulation so that "
+                "their product divides it."
+            )
+        divided = training.model_copy(update={"accumulation": micro})
+        return spec.model_copy(update={"training": divided})
+
+    def _resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
         if reason := self.unfit(table, row):
             return Blocked((reason,))
         reasons: list[str] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,16 @@ model: segformer_b5
 dataset: ade20k
 rows:
   - {id: segformer, label: SegFormer, classifier: {name: softmax}}
+  - id: adapted
+    label: SegFormer with adapted prototypes, no term of which spans images
+    classifier:
+      name: ssa
+      overrides:
+        teacher: false
+        coarse_ce_weight: 0.0
+        response_weight: 0.0
+        semantic_weight: 0.0
+        spatial_weight: 0.0
 """,
     "troubled": """
 name: troubled
@@ -241,6 +252,25 @@ class Trainer:
             assert self._server.stderr is not None
             raise AssertionError(self._server.stderr.read())
         return int(line)
+
+
+def without_batch_statistics(spec: RunSpec, accumulation: int) -> RunSpec:
+    """The run without anything that sees a micro-batch as a whole or draws once for it."""
+
+    def changed(config: Any) -> Any:
+        if isinstance(config, list):
+            return [changed(value) for value in config]
+        if not isinstance(config, dict):
+            return config
+        config = {key: changed(value) for key, value in config.items()}
+        if config.get("type") in ("BN", "SyncBN"):
+            return {"type": "GN", "num_groups": 4}
+        return config | {key: 0.0 for key in ("dropout_ratio", "drop_path_rate") if key in config}
+
+    document = spec.model_dump(mode="json")
+    document["segmentor"] = changed(document["segmentor"])
+    document["training"]["accumulation"] = accumulation
+    return RunSpec.model_validate(document)
 
 
 def finished(command: list[str]) -> subprocess.CompletedProcess[str]:

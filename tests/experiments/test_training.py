@@ -6,11 +6,10 @@ import os
 import signal
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from lab import Lab, Trainer, wait_until
+from lab import Lab, Trainer, wait_until, without_batch_statistics
 
 from experiments.progress import read_progress
 from experiments.records import Record
@@ -71,25 +70,6 @@ def test_a_record_says_what_was_run(trained: Lab) -> None:
     assert {"ce", "total"} <= set(trained.record("softmax").curve[0].losses)
     left = {path.name for path in trained.store.folder(record.run_id).path.iterdir()}
     assert left == {"spec.json", "lock", "config.py", "log.txt", "per_image.npz", "record.json"}
-
-
-def without_batch_statistics(spec: RunSpec, accumulation: int) -> RunSpec:
-    """The run without anything that sees a micro-batch as a whole or draws once for it."""
-
-    def changed(config: Any) -> Any:
-        if isinstance(config, list):
-            return [changed(value) for value in config]
-        if not isinstance(config, dict):
-            return config
-        config = {key: changed(value) for key, value in config.items()}
-        if config.get("type") in ("BN", "SyncBN"):
-            return {"type": "GN", "num_groups": 4}
-        return config | {key: 0.0 for key in ("dropout_ratio", "drop_path_rate") if key in config}
-
-    document = spec.model_dump(mode="json")
-    document["segmentor"] = changed(document["segmentor"])
-    document["training"]["accumulation"] = accumulation
-    return RunSpec.model_validate(document)
 
 
 def test_micro_batches_add_up_to_the_batch(trained: Lab, trainer: Trainer, tmp_path: Path) -> None:

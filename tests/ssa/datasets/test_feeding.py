@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from ssa.datasets import CAMVID, SCENES, DataError
 from ssa.datasets.pixels import read_image, read_label, read_pair
-from ssa.datasets.sampler import IterationSampler, Token, item_generator
+from ssa.datasets.sampler import IterationSampler, Token, WholeBatchSampler, item_generator
 from ssa.datasets.segmentation import PairedFolder
 from ssa.datasets.transforms import TestTransform, TrainTransform, distort, fitted_size
 from ssa.errors import ConfigurationError, UnknownNameError
@@ -454,6 +456,22 @@ class TestTestItems:
             assert item["inputs"].shape[1:] == item["data_samples"].img_shape
 
 
+class TestWholeBatches:
+    @given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 5))
+    def test_processes_share_the_batches_of_one(self, images, batch, processes):
+        samplers = [
+            WholeBatchSampler(range(images), batch, rank=rank, world_size=processes)
+            for rank in range(processes)
+        ]
+        assert sorted(i for sampler in samplers for i in sampler) == list(range(images))
+        whole = [list(range(images))[i : i + batch] for i in range(0, images, batch)]
+        for rank, sampler in enumerate(samplers):
+            given_ = list(sampler)
+            assert len(sampler) == len(given_)
+            cut = [given_[i : i + batch] for i in range(0, len(given_), batch)]
+            assert cut == whole[rank::processes]
+
+
 class TestPacked:
     def packed(self, small_scenes, folder, **options):
         transform = {"kind": "test"}
@@ -471,6 +489,23 @@ class TestPacked:
         for options in ({}, {"digest": "e"}, {"limit": 2}, {"working_size": (36, 30)}):
             self.packed(small_scenes, tmp_path, **options)
         assert len(list(tmp_path.iterdir())) == 4
+
+    def test_processes_at_once_pack_once(self, tmp_path):
+        folder = tmp_path / "packed"
+        code = (
+            "import sys, time; import numpy as np; from pathlib import Path\n"
+            "from ssa.datasets.packed import pack\n"
+            "def read(index):\n"
+            "    time.sleep(0.2); print('read', flush=True)\n"
+            "    return np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8)\n"
+            "print(pack(read, 3, Path(sys.argv[1]), 'k'))\n"
+        )
+        command = [sys.executable, "-c", code, str(folder)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        said = [process.communicate(timeout=60)[0].split() for process in processes]
+        (file,) = folder.iterdir()
+        assert {words[-1] for words in said} == {str(file)}
+        assert sum(words.count("read") for words in said) == 3
 
     def test_a_digest_is_needed(self, small_scenes, tmp_path):
         with pytest.raises(ConfigurationError, match="needs the digest"):
