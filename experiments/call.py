@@ -18,9 +18,10 @@ from experiments.counts import Counter
 from experiments.data import locate
 from experiments.environment import cpu_count
 from experiments.errors import NotYetError, UnknownNameError
+from experiments.estimate import Estimate
 from experiments.export import export
 from experiments.launch import Inputs, LocalOptions, Outcome, launch
-from experiments.plan import Plan, make_plan
+from experiments.plan import PastCosts, Plan, kind_of, make_plan
 from experiments.registry import ExperimentRegistry, load_registry, paper_items
 from experiments.resolve import Resolver
 from experiments.schema import DataChoice, Profile, RunSpec, Table
@@ -99,10 +100,15 @@ class Call:
             )
         raise UnknownNameError("item", item, [*self.registry.tables, *paper_items(), "all"])
 
+    @property
+    def costs(self) -> PastCosts:
+        """What runs took: the user's own and, for kinds that he has not run, the shipped ones."""
+        return PastCosts([self.store, *([self.reference] if self.reference else [])])
+
     def plan(self, tables: list[Table]) -> Plan:
         """What there is and what is to be done."""
-        past = [self.reference] if self.reference else []
-        return make_plan(tables, self.resolver, self.seeds, self.store, past, self.hours)
+        costs, hours = self.costs, self.hours
+        return make_plan(tables, self.resolver, self.seeds, self.store, costs, hours)
 
     def count(self, item: str, console: Console) -> int:
         """Count the paper-size networks of a table; no data, no training. Returns the exit code."""
@@ -152,8 +158,8 @@ class Call:
             processes=self.gpus,
             packed=self.workspace.cache / "packed" if self.profile.loading.packed else None,
         )
-        expected = {run.spec.run_id: run.expected_s for run in plan.to_do}
-        with show.ProgressWatcher(console, len(plan.to_do), self.jobs, expected) as watcher:
+        kinds = {run.spec.run_id: kind_of(run.spec) for run in plan.to_do}
+        with show.ProgressWatcher(console, Estimate(kinds, self.costs.past, self.jobs)) as watcher:
             return launch(plan.to_do, self.store, self._inputs_of, options, watcher)
 
     def _inputs_of(self, spec: RunSpec) -> Inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -19,14 +18,18 @@ from experiments.assemble import TableResult
 from experiments.claim_text import claims_heading, show_claim
 from experiments.cost import GpuHours
 from experiments.count_table import CountTable, count_columns, count_notes, count_rows
+from experiments.estimate import Estimate, Pace
 from experiments.export import alignment, caption, display_columns, display_rows, footnotes
 from experiments.launch import Outcome
 from experiments.plan import Plan, PlannedRun
+from experiments.progress import Progress as Where
 from experiments.progress import read_progress
 from experiments.store import RunFolder
 
 WIDTH_WITHOUT_TERMINAL = 180
 TICK_S = 0.5
+TENTH = 0.1  # of the work, after which an estimate rests on this call
+FRESH_STEPS = 20  # a run first seen later than this was resumed
 LONGEST_REASON = 48  # characters in a plan's table; a longer one stands below it, once
 MISSING_RUN = "–"
 
@@ -129,25 +132,23 @@ def show_duration(seconds: float) -> str:
 class ProgressWatcher:
     """Shows the runs that are under way and an estimate of the rest.
 
-    On a terminal a live display; elsewhere one line at the start and one for each failure.
+    On a terminal a live display; elsewhere one line when a tenth of the work is done and one for
+    each failure.
 
     Args:
         console: where to; standard error, so that results can be piped.
-        total: runs to do.
-        jobs: at once.
-        expected: seconds that each queued run will take, by past records; None: unknown.
+        estimate: of the runs to do.
     """
 
-    def __init__(
-        self, console: Console, total: int, jobs: int, expected: dict[str, float | None]
-    ) -> None:
-        self.console, self.total, self.jobs = console, total, jobs
-        self._expected = dict(expected)
-        self._queued = set(expected)
-        self._seconds: list[float] = []
-        self._began = self._ticked = time.monotonic()
+    def __init__(self, console: Console, estimate: Estimate) -> None:
+        self.console, self.estimate = console, estimate
+        self.total, self._over = len(estimate.kinds), 0
+        self._ticked = time.monotonic()
+        self._began: dict[str, float] = {}
+        self._first_step: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
         self._live = console.is_terminal
+        self._said = self._live
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -156,7 +157,7 @@ class ProgressWatcher:
             console=console,
             disable=not self._live,
         )
-        self._all = self._progress.add_task("all runs", total=total, note="")
+        self._all = self._progress.add_task("all runs", total=self.total, note="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -173,7 +174,8 @@ class ProgressWatcher:
     def started(self, run: PlannedRun) -> None:
         """Add a bar for the run."""
         run_id = run.spec.run_id
-        self._queued.discard(run_id)
+        self.estimate.started(run_id)
+        self._began[run_id] = time.monotonic()
         if run_id not in self._tasks:
             self._tasks[run_id] = self._progress.add_task(
                 run_id, total=run.spec.training.iterations, note="starting"
@@ -184,9 +186,10 @@ class ProgressWatcher:
         run_id = outcome.spec.run_id
         if run_id in self._tasks:
             self._progress.remove_task(self._tasks.pop(run_id))
-        self._queued.discard(run_id)
-        if outcome.end == "trained":
-            self._seconds.append(outcome.seconds)
+        # one that was resumed says less about the others than its steps did
+        whole = outcome.end == "trained" and self._first_step.get(run_id, 0) <= FRESH_STEPS
+        self.estimate.ended(run_id, outcome.seconds if whole else None)
+        self._over += 1
         self._progress.advance(self._all)
         if outcome.end == "failed":
             self.console.print(f"[red]failed[/red] {run_id}: {escape(outcome.sentence)}")
@@ -194,29 +197,32 @@ class ProgressWatcher:
     def tick(self, active: Sequence[RunFolder]) -> None:
         """Move the bars and the estimate."""
         now = time.monotonic()
-        if not self._live or now - self._ticked < TICK_S:
+        if (self._said and not self._live) or now - self._ticked < TICK_S:
             return
         self._ticked = now
-        remaining = []
         for folder in active:
             run_id = folder.path.name
             progress = read_progress(folder.progress)
             if progress is None or run_id not in self._tasks:
-                remaining.append(self._run_s(run_id))
                 continue
-            left = (progress.iterations - progress.iteration) * progress.iteration_ms / 1000.0
-            remaining.append(left)
+            self._move(run_id, progress, now - self._began[run_id])
             miou = "" if progress.miou is None else f"mIoU {progress.miou:.1f}, "
             note = f"{miou}{progress.iteration_ms:.0f} ms a step"
             self._progress.update(self._tasks[run_id], completed=progress.iteration, note=note)
-        left_s = (sum(remaining) + sum(map(self._run_s, self._queued))) / self.jobs
-        self._progress.update(
-            self._all, note=f"about {show_duration(left_s)} left" if left_s > 0 else ""
-        )
+        left_s = self.estimate.left_s()
+        left = "" if left_s is None else f"about {show_duration(left_s)} left"
+        self._progress.update(self._all, note=left)
+        if not self._said and left and self.estimate.done_share() >= TENTH:
+            self._said = True
+            self.console.print(f"{self._over} of {self.total} runs, {left}.")
 
-    def _run_s(self, run_id: str) -> float:
-        """Seconds that a run will take as a whole, by this call's runs, else by past ones."""
-        if self._seconds:
-            return statistics.median(self._seconds)
-        known = [seconds for seconds in self._expected.values() if seconds is not None]
-        return self._expected.get(run_id) or (statistics.mean(known) if known else 0.0)
+    def _move(self, run_id: str, progress: Where, elapsed_s: float) -> None:
+        """Tell the estimate how far a run is and what all of it would take at its pace."""
+        first = self._first_step.setdefault(run_id, progress.iteration)
+        step_s = progress.iteration_ms / 1000.0
+        start_s = max(elapsed_s - step_s * (progress.iteration - first), 0.0)
+        if first > FRESH_STEPS:
+            start_s = 0.0
+        whole_s = min(start_s, elapsed_s) + step_s * progress.iterations
+        done = progress.iteration / progress.iterations
+        self.estimate.moved(run_id, Pace(elapsed_s, done, whole_s))

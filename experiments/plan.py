@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 from experiments.cost import GpuHours
 from experiments.environment import changed_modules
 from experiments.errors import CorruptRecordError
+from experiments.estimate import Kind, Past, filled, makespan
 from experiments.records import Record
 from experiments.resolve import Blocked, Resolver
 from experiments.schema import RunSpec, Table
@@ -92,13 +93,8 @@ class Plan:
 
     def expected_s(self, jobs: int) -> float | None:
         """Wall-clock seconds that the missing runs will take, or None without a past to go by."""
-        expected = [run.expected_s for run in self.to_do]
-        known = [seconds for seconds in expected if seconds is not None]
-        if not expected:
-            return 0.0
-        if not known:
-            return None
-        return sum(s if s is not None else statistics.mean(known) for s in expected) / jobs
+        expected = filled([run.expected_s for run in self.to_do])
+        return None if expected is None else makespan((), expected, jobs)
 
 
 def make_plan(
@@ -106,7 +102,7 @@ def make_plan(
     resolver: Resolver,
     seeds: Iterable[int],
     store: Store,
-    past: Iterable[Store] = (),
+    costs: PastCosts | None = None,
     hours: GpuHours | None = None,
 ) -> Plan:
     """Resolve every row and seed of ``tables`` and look each run up in the store.
@@ -116,12 +112,12 @@ def make_plan(
         resolver: profile and data.
         seeds: the seeds of every row.
         store: where the runs are.
-        past: more stores to take times from (the shipped reference).
+        costs: what such runs took; None: take it from the store.
         hours: estimates what runs will cost; None: nobody asked.
     """
     seeds = list(seeds)
     known: dict[str, PlannedRun] = {}
-    costs = PastCosts([store, *past])
+    costs = costs or PastCosts([store])
     cells = []
     for table in tables:
         for row in table.rows:
@@ -170,34 +166,39 @@ def look_up(spec: RunSpec, store: Store, costs: PastCosts | None = None) -> Plan
 
 
 class PastCosts:
-    """Seconds that runs of a kind took, read from stores when first asked."""
+    """Seconds that runs took, read from stores when first asked.
+
+    Args:
+        stores: of a kind of run that several hold, the first one's times count.
+    """
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self._stores = stores
-        self._seconds: dict[tuple[str, ...], list[float]] | None = None
 
     def of(self, spec: RunSpec) -> float | None:
-        """Median over past runs of the same model, classifier and profile; else of the profile."""
-        if self._seconds is None:
-            self._seconds = self._read()
-        for key in ((spec.profile, spec.model, spec.classifier["name"]), (spec.profile,)):
-            if key in self._seconds:
-                return statistics.median(self._seconds[key])
-        return None
+        """Seconds to be expected, guessed from similar runs if need be; None: no such profile."""
+        return self.past.of(kind_of(spec))
 
-    def _read(self) -> dict[tuple[str, ...], list[float]]:
+    @cached_property
+    def past(self) -> Past:
         """Unchecked: a duration is all that is taken, and a store may hold thousands of records."""
-        seconds: dict[tuple[str, ...], list[float]] = {}
+        seconds: dict[Kind, list[float]] = {}
         for store in self._stores:
+            found: dict[Kind, list[float]] = {}
             for run_id in store.run_ids():
                 document = store.peek(run_id)
                 if document is None:
                     continue
                 try:
                     spec, took = document["spec"], float(document["timings"]["total_s"])
-                    kind = (spec["profile"], spec["model"], spec["classifier"]["name"])
+                    kind = Kind(spec["profile"], spec["model"], spec["classifier"]["name"])
                 except (TypeError, KeyError, ValueError):
                     continue  # damaged; whoever uses the run is told by read()
-                for key in (kind, kind[:1]):
-                    seconds.setdefault(key, []).append(took)
-        return seconds
+                found.setdefault(kind, []).append(took)
+            seconds = found | seconds
+        return Past(seconds)
+
+
+def kind_of(spec: RunSpec) -> Kind:
+    """What the cost of a run depends on."""
+    return Kind(spec.profile, spec.model, spec.classifier["name"])
