@@ -117,10 +117,10 @@ def cell(name: str, state: State, expected: float | None) -> PlannedCell:
     return PlannedCell("t", "r", 0, PlannedRun(spec, state, "", None, expected))
 
 
-def test_an_estimate_divides_what_is_missing_by_the_jobs() -> None:
+def test_an_estimate_spreads_what_is_missing_over_the_jobs() -> None:
     plan = Plan((cell("a", "missing", 10.0), cell("b", "missing", 30.0), cell("c", "cached", 99.0)))
     assert plan.expected_s(jobs=1) == 40.0
-    assert plan.expected_s(jobs=2) == 20.0
+    assert plan.expected_s(jobs=2) == 30.0
     assert [run.spec.profile for run in plan.to_do] == ["a", "b"]
 
 
@@ -138,7 +138,7 @@ def test_a_run_that_two_tables_need_counts_once() -> None:
     assert len(Plan((shared, other)).runs) == 1
 
 
-def test_costs_come_from_runs_of_the_same_kind_or_else_of_the_profile(store: Store) -> None:
+def test_costs_come_from_runs_of_the_same_kind_or_else_of_similar_ones(store: Store) -> None:
     ssa = {"name": "ssa", "overrides": {}}
     for seed, seconds in enumerate([10.0, 20.0, 60.0]):
         put(store, make_spec(seed=seed), AREAS, total_s=seconds)
@@ -148,7 +148,7 @@ def test_costs_come_from_runs_of_the_same_kind_or_else_of_the_profile(store: Sto
     costs = PastCosts([store])
     assert costs.of(make_spec(seed=7)) == 20.0
     assert costs.of(make_spec(classifier=ssa, seed=7)) == 100.0
-    assert costs.of(make_spec(model="other")) == 40.0  # median of 10, 20, 60, 100
+    assert costs.of(make_spec(model="other")) == pytest.approx(20.0, rel=0.1)  # its classifier
     assert costs.of(make_spec(profile="other")) is None
     assert look_up(make_spec(seed=7), store, costs).expected_s == 20.0
 
