@@ -113,7 +113,8 @@ def test_the_declared_evaluation_arrives() -> None:
     config = runner_config(make_spec(evaluation=slide), around())
     assert config["model"]["test_cfg"] == {"mode": "slide", "crop_size": (8, 8), "stride": (4, 4)}
     assert config["val_dataloader"]["dataset"]["transform"]["scale"] == (64, 32)
-    assert config["val_dataloader"]["sampler"]["shuffle"] is False
+    loader = config["val_dataloader"]
+    assert loader["sampler"] == {"type": "WholeBatchSampler", "batch_size": loader["batch_size"]}
     assert config["train_cfg"]["val_interval"] == 7
 
 
@@ -170,3 +171,25 @@ def test_learning_rates_can_fall_along_half_a_cosine(iterations: int, end: float
     for t, rate in enumerate(learning_rates(Schedule(cosine_to=end), 4e-4, iterations)):
         share = end + (1 - end) * (1 + math.cos(math.pi * t / iterations)) / 2
         assert rate == pytest.approx(4e-4 * share, rel=1e-6)
+
+
+def test_images_may_be_packed() -> None:
+    plain = runner_config(make_spec(), around())["train_dataloader"]["dataset"]
+    assert plain["packed"] is None
+    packed = runner_config(make_spec(), around(packed=Path("there")))
+    for loader in ("train_dataloader", "val_dataloader"):
+        dataset = packed[loader]["dataset"]
+        assert (dataset["packed"], dataset["digest"]) == ("there", make_spec().dataset_digest)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_several_processes_share_the_batch_and_on_gpus_its_statistics(device: str) -> None:
+    config = runner_config(make_spec(), around(device=device, processes=4))
+    assert config["train_dataloader"]["batch_size"] == 1, "8 images, 2 micro-batches, 4 processes"
+    assert config["train_dataloader"]["sampler"]["batch_size"] == 8
+    assert config["launcher"] == "pytorch"
+    assert config.get("sync_bn") == ("torch" if device == "cuda" else None)
+    assert ("device_ids" in config["model_wrapper_cfg"]) == (device == "cpu")
+    alone = runner_config(make_spec(), around(device=device))
+    assert "launcher" not in alone
+    assert "sync_bn" not in alone

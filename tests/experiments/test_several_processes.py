@@ -106,7 +106,9 @@ def assert_the_same(lab: Lab, ours: Record, other: Lab, theirs: Record) -> None:
     weights = [torch.load(place.store.folder(ours.run_id).weights) for place in (lab, other)]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=1e-4, msg=name)
+        # steps are some 2e-3; a bias of attention's keys has no gradient but rounding, which Adam
+        # makes steps of
+        torch.testing.assert_close(value, weights[1][name], atol=5e-4, rtol=1e-4, msg=name)
 
 
 @pytest.mark.slow

@@ -69,7 +69,9 @@ def test_a_record_says_what_was_run(trained: Lab) -> None:
     assert "ssa.classifiers.dnc" not in used, "a rival's code makes this run stale"
     assert {"ce", "total"} <= set(trained.record("softmax").curve[0].losses)
     left = {path.name for path in trained.store.folder(record.run_id).path.iterdir()}
-    assert left == {"spec.json", "lock", "config.py", "log.txt", "per_image.npz", "record.json"}
+    assert left == {
+        "spec.json", "lock", "config.py", "log.txt", "per_image.npz", "weights.pth", "record.json"
+    }  # fmt: skip
 
 
 def test_micro_batches_add_up_to_the_batch(trained: Lab, trainer: Trainer, tmp_path: Path) -> None:
