@@ -1,20 +1,22 @@
 """Images a second of the training pipeline, against mmsegmentation's own transforms.
 
-    python benchmarks/loading.py camvid --root ../shared/data/camvid --scale 480 360 --crop 360 360
-    python benchmarks/loading.py --made 640x480        # photographs made here, ADE20K's protocol
+    ./run_all.sh bench loading                     # photographs made here, ADE20K's protocol
+    ./run_all.sh bench loading camvid --root ../shared/data/camvid --scale 480 360 --crop 360 360
 
 Each variant loads the same images through the same number of DataLoader workers, several times in
-turn; the median is reported, so that a busy machine disturbs all alike. One JSON line a variant.
+turn; medians are reported, and ratios of neighbours, so that a busy machine disturbs all alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sized
+from collections.abc import Callable, Mapping, Sized
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from experiments.environment import cpu_name
 from ssa.datasets import DataSet, Layout, find
 from ssa.datasets.digest import content_digest
 from ssa.datasets.palette import colours
@@ -32,6 +35,7 @@ from ssa.datasets.sampler import IterationSampler
 from ssa.datasets.segmentation import PairedFolder
 
 BATCH = 8
+BASE = "mmsegmentation"
 
 
 class Mmsegmentation(Dataset[Any]):
@@ -119,12 +123,62 @@ def make_photographs(root: Path, width: int, height: int, count: int) -> DataSet
     )
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("name", nargs="?", help="a registered data set (or use --made)")
+def measure(
+    pairs: Callable[..., PairedFolder],
+    setting: Mapping[str, Any],
+    digest: str,
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Every variant and number of workers in turn, round after round; one row each.
+
+    Args:
+        pairs: makes the data set, with ``packed`` and ``digest`` if they are given.
+        setting: ``scale crop images rounds workers``.
+        digest: of the data set's content.
+        folder: where the packed copy is made.
+    """
+    start = time.perf_counter()
+    packed = pairs(packed=folder, digest=digest)
+    packing_s = time.perf_counter() - start
+    variants: dict[str, Dataset[Any]] = {
+        BASE: Mmsegmentation(pairs(), setting["scale"], setting["crop"]),
+        "files": pairs(),
+        "packed": packed,
+    }
+    rows = []
+    for workers in setting["workers"]:
+        rounds: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(setting["rounds"]):
+            for name, variant in variants.items():
+                rounds[name].append(images_per_second(variant, setting["images"], workers))
+        for name, values in rounds.items():
+            # neighbours in time are compared, so that a busy machine disturbs both alike
+            ratios = [ours / theirs for ours, theirs in zip(values, rounds[BASE])]
+            row: dict[str, Any] = {
+                "variant": name,
+                "workers": workers,
+                "images_per_second": round(statistics.median(values), 1),
+                "lowest": round(min(values), 1),
+                "highest": round(max(values), 1),
+                "times_mmsegmentation": round(statistics.median(ratios), 2),
+            }
+            if name == "packed":
+                row["packing_s"] = round(packing_s, 2)
+            rows.append(row)
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.loading", description=__doc__.split("\n", maxsplit=1)[0]
+    )
+    parser.add_argument("name", nargs="?", help="a registered data set; without: see --made")
     parser.add_argument("--root", type=Path, help="its folder")
-    parser.add_argument("--made", metavar="WIDTHxHEIGHT", help="make photographs of this size")
+    parser.add_argument(
+        "--made", metavar="WIDTHxHEIGHT", default="640x480", help="photographs made here"
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--split", default="train")
     parser.add_argument("--scale", type=int, nargs=2, default=(2048, 512))
     parser.add_argument("--crop", type=int, nargs=2, default=(512, 512))
@@ -132,50 +186,54 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--limit", type=int, default=200, help="different images")
-    given = parser.parse_args()
-    if not given.made and not (given.name and given.root):
-        parser.error("give a data set and its --root, or --made WIDTHxHEIGHT")
+    given = parser.parse_args(arguments)
+    if given.name and not given.root:
+        parser.error("give the data set's folder with --root")
+    setting = {
+        "data": given.name or f"made {given.made}",
+        "scale": tuple(given.scale),
+        "crop": tuple(given.crop),
+        "batch": BATCH,
+        "images": given.images,
+        "different_images": given.limit,
+        "rounds": given.rounds,
+        "workers": given.workers,
+    }
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        root, dataset = given.root, None
-        if given.made:
-            root = Path(folder) / "made"
+        root = given.root or Path(folder) / "made"
+        if given.name:
+            dataset = find(given.name, root.parent)
+        else:
             width, height = map(int, given.made.split("x"))
             dataset = make_photographs(root, width, height, count=60)
-        dataset = dataset or find(given.name, root.parent)
         digest = content_digest(dataset, root, (given.split,))
-        scale, crop = tuple(given.scale), tuple(given.crop)
-        transform = {"kind": "train", "scale": scale, "crop_size": crop}
+        transform = {"kind": "train", "scale": setting["scale"], "crop_size": setting["crop"]}
 
-        def build(**options: Any) -> PairedFolder:
+        def pairs(**options: Any) -> PairedFolder:
             return PairedFolder(dataset, root, given.split, transform, limit=given.limit, **options)
 
-        start = time.perf_counter()
-        packed = build(packed=Path(folder) / "packed", digest=digest)
-        packing_s = time.perf_counter() - start
-        variants: dict[str, Dataset[Any]] = {
-            "mmsegmentation": Mmsegmentation(build(), scale, crop),
-            "files": build(),
-            "packed": packed,
-        }
-        for workers in given.workers:
-            rounds: dict[str, list[float]] = {name: [] for name in variants}
-            for _ in range(given.rounds):
-                for name, variant in variants.items():
-                    rounds[name].append(images_per_second(variant, given.images, workers))
-            base = statistics.median(rounds["mmsegmentation"])
-            for name, values in rounds.items():
-                median = statistics.median(values)
-                line = {
-                    "variant": name,
-                    "workers": workers,
-                    "images_per_second": round(median, 1),
-                    "lowest": round(min(values), 1),
-                    "highest": round(max(values), 1),
-                    "times_mmsegmentation": round(median / base, 2),
-                }
-                if name == "packed":
-                    line["packing_s"] = round(packing_s, 2)
-                print(json.dumps(line), flush=True)
+        rows = measure(pairs, setting, digest, Path(folder) / "packed")
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    report = {
+        "setting": setting,
+        "environment": {
+            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "torch": torch.__version__,
+            "opencv": cv2.__version__,
+            "processor": cpu_name(),
+            "cores": os.cpu_count(),
+            # above the number of workers, other work disturbed the times; compare the ratios
+            "load_average_before": load_before,
+            "load_average_after": os.getloadavg()[0],
+        },
+        "measurements": rows,
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / f"loading_{given.name or 'made'}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"Written: {path}")
 
 
 if __name__ == "__main__":

@@ -129,6 +129,8 @@ def environment(objects: Iterable[object], device: str) -> Environment:
     """Describe this process; ``objects`` as in :func:`code_used`, ``device`` as torch names it."""
     import torch
 
+    from ssa.processes import world_size
+
     commit, dirty = git_commit()
     code = code_used(objects)
     return Environment(
@@ -139,6 +141,7 @@ def environment(objects: Iterable[object], device: str) -> Environment:
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
         device=torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu: {cpu_name()}",
         threads=torch.get_num_threads(),
+        processes=world_size(),
         git_commit=commit,
         git_dirty=dirty,
         code=code,

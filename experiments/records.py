@@ -54,6 +54,7 @@ class Environment(Stored):
     packages: dict[str, str]
     device: str  # "cpu: <model name>" or the GPU's name
     threads: int
+    processes: int = 1  # that trained together, each on its share of every batch
     git_commit: str | None
     git_dirty: bool | None
     code: dict[str, str]  # module → sha256 of the source that the run used

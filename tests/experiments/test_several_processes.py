@@ -119,6 +119,8 @@ def test_two_processes_train_what_one_trains(
     assert trainer.train(alone, spec) == 0, log(alone, spec)
     assert_the_same(shared, read(shared, spec), alone, read(alone, spec))
     assert read(shared, spec).deviations == ()
+    assert read(shared, spec).environment.processes == 2
+    assert read(alone, spec).environment.processes == 1
     left = {path.name for path in shared.store.folder(spec.run_id).path.iterdir()}
     assert left == {path.name for path in alone.store.folder(spec.run_id).path.iterdir()}
 
@@ -139,7 +141,7 @@ def test_adapted_prototypes_with_dice_are_trained_alike(
 def test_a_killed_process_ends_the_others_and_the_run_resumes(
     shared: Lab, trained: Lab, tmp_path: Path
 ) -> None:
-    lab, spec = trained.blank(tmp_path), plain(trained, "segformer")
+    lab, spec = trained.blank(tmp_path / "killed"), plain(trained, "segformer")
     folder = lab.store.folder(spec.run_id)
     with training(lab, spec, "--checkpoint-every", "0") as process:
 
@@ -158,10 +160,12 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(
     assert "Process 2 of the 2 that train this run was ended by SIGKILL" in sentence
     assert "the same command resumes it" in sentence
     assert lab.store.read(spec.run_id) is None
-    assert train(lab, spec) == 0, log(lab, spec)
-    record = read(lab, spec)
-    assert record.resumed_at
-    assert record.result_digest == read(shared, spec).result_digest
+    alone = lab.copy(tmp_path / "alone")
+    for place, processes in ((lab, 2), (alone, 1)):
+        assert train(place, spec, processes=processes) == 0, log(place, spec)
+        assert read(place, spec).resumed_at
+    assert read(lab, spec).result_digest == read(shared, spec).result_digest
+    assert_the_same(alone, read(alone, spec), shared, read(shared, spec))
 
 
 @pytest.mark.slow
