@@ -133,6 +133,8 @@ def environment(objects: Iterable[object], device: str) -> Environment:
 
     commit, dirty = git_commit()
     code = code_used(objects)
+    # said only where there are several: a run in flight may know the record as it was before
+    together = {"processes": world_size()} if world_size() > 1 else {}
     return Environment(
         host=platform.node(),
         platform=platform.platform(),
@@ -141,11 +143,11 @@ def environment(objects: Iterable[object], device: str) -> Environment:
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
         device=torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu: {cpu_name()}",
         threads=torch.get_num_threads(),
-        processes=world_size(),
         git_commit=commit,
         git_dirty=dirty,
         code=code,
         code_digest=code_digest(code),
+        **together,
     )
 
 
