@@ -28,8 +28,12 @@ from experiments.call import choose_jobs
 from experiments.launch import LocalOptions
 from experiments.progress import read_progress
 from experiments.records import Record
+from experiments.registry import load_registry
+from experiments.resolve import Resolver
 from experiments.schema import RunSpec
 from experiments.train import BUSY
+from experiments.workspace import Workspace
+from ssa.errors import ConfigurationError
 
 
 @contextmanager
@@ -228,16 +232,30 @@ def test_several_gpus_without_any_are_one_sentence(trained: Lab) -> None:
         choose_jobs(None, "cpu", gpus=2)
 
 
-def test_a_batch_that_cannot_be_divided_is_one_sentence(trained: Lab) -> None:
-    found = trained.call("plan", "pair", "--accumulation", "3")
-    assert_clear(found, 1, "A batch of 4 images cannot be shared evenly", "--accumulation")
+def divided(lab: Lab, **how: int) -> RunSpec:
+    """The run ``pair``'s baseline as a call with these options resolves it."""
+    registry = load_registry([lab.registry])
+    workspace = Workspace(results=lab.results)
+    table = registry.table("pair")
+    resolver = Resolver(registry, registry.profile("smoke"), workspace, **how)  # type: ignore[arg-type]
+    spec = resolver.resolve(table, table.row("baseline"), 0)
+    assert isinstance(spec, RunSpec)
+    return spec
 
 
-def test_micro_batches_make_another_run(trained: Lab) -> None:
-    known = trained.call("plan", "pair", "--accumulation", "1").stdout
-    other = trained.call("plan", "pair", "--accumulation", "2").stdout
-    assert "2 cached" in known
-    assert "0 cached, 2 to do" in other
+@pytest.mark.parametrize("how", [{"accumulation": 3}, {"accumulation": 2, "processes": 4}])
+def test_a_batch_that_cannot_be_divided_is_one_sentence(trained: Lab, how: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match="A batch of 4 images cannot be shared evenly"):
+        divided(trained, **how)
+
+
+def test_micro_batches_make_another_run_and_gpus_do_not(trained: Lab) -> None:
+    usual = divided(trained)
+    assert usual.run_id == trained.record("softmax").run_id
+    assert divided(trained, processes=2) == usual == divided(trained, accumulation=1)
+    cut = divided(trained, accumulation=2, processes=2)
+    assert cut.training.accumulation == 2
+    assert cut.run_id != usual.run_id
 
 
 @pytest.mark.parametrize(
