@@ -86,7 +86,7 @@ AccumulationOption = Annotated[
 ]
 RegistryOption = Annotated[
     list[Path] | None,
-    typer.Option("--registry", help="Your own folder of tables/, models/, profiles/."),
+    typer.Option("--registry", help="Your own folder of tables/, classifiers/, datasets/, …"),
 ]
 
 
@@ -243,6 +243,7 @@ def list_(registry: RegistryOption = None) -> None:
     from rich.markup import escape
 
     from experiments.console import make_console
+    from experiments.extensions import own_names
     from experiments.registry import load_registry, paper_items
 
     loaded, console = load_registry(registry or []), make_console()
@@ -260,6 +261,10 @@ def list_(registry: RegistryOption = None) -> None:
     console.print("Models:")
     for card in loaded.models.values():
         console.print(f"  {card.name:<16}{escape(card.title)}, {escape(card.backbone)}")
+    for kind, names in own_names(loaded.folders).items():
+        console.print(f"Your {kind}:")
+        for name, text in names.items():
+            console.print(f"  {name:<20}{escape(text)}", soft_wrap=True)
 
 
 @app.command()
@@ -305,13 +310,14 @@ def complexity(
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 150,
     size: Annotated[int, typer.Option(min=1, help="Side of the input, pixels.")] = 512,
     depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
+    registry: RegistryOption = None,
 ) -> None:
     """Count a paper-size network by module: parameters, MACs, and what the classifier adds."""
     from experiments.breakdown import show_breakdown
     from experiments.console import make_console
     from experiments.registry import load_registry
 
-    card = load_registry().model(model)
+    card = load_registry(registry or []).model(model)
     show_breakdown(make_console(), card, classifier, classes, size, depth)
 
 

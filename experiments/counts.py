@@ -15,12 +15,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from experiments.extensions import own_line, sources_used
 from experiments.files import write_atomically
 from experiments.records import Stored
 from experiments.registry import ExperimentRegistry
 from experiments.resolve import resolve_classifier
 from experiments.schema import ModelCard, Row, Table
 from experiments.verdict import Verdict, of_complexity
+from ssa.errors import ConfigurationError
 
 #: side of the square input in pixels, as the paper counts (Table 1)
 SIDE = 512
@@ -87,6 +89,7 @@ class Counter:
             "num_classes": num_classes,
             "size": size,
             "code": code_that_counts(),
+            **own_code(classifier["name"]),
         }
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / f"{card.name}-{classifier['name']}-{num_classes}-{size}-{key}.json"
@@ -107,13 +110,22 @@ def _count(
 ) -> Count:
     from experiments.complexity import complexity
 
-    found = complexity(
-        card.model_dump(),
-        classifier,
-        num_classes=num_classes,
-        size=size,
-        model_overrides=overrides,
-    )
+    try:
+        found = complexity(
+            card.model_dump(),
+            classifier,
+            num_classes=num_classes,
+            size=size,
+            model_overrides=overrides,
+        )
+    except Exception as error:
+        if not (where := own_line(error)):
+            raise
+        what = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{where}{type(error).__name__}: {what} (while counting on the meta device, where "
+            "tensors have shapes but no values)."
+        ) from error
     return Count(
         params_m=found.params_m,
         macs_g=found.macs_g,
@@ -126,6 +138,11 @@ def _count(
 def _num_classes(dataset: str) -> int:
     from ssa.datasets import DATASETS
 
+    if dataset not in DATASETS:
+        raise ConfigurationError(
+            f"The number of classes of {dataset} is not known: declare it in datasets/ of a "
+            "registry folder, or give the row counted_with: {num_classes: …}."
+        )
     return DATASETS[dataset].num_classes
 
 
@@ -143,6 +160,17 @@ def code_that_counts() -> str:
     for path in paths:
         sha.update(path.read_bytes())
     return sha.hexdigest()
+
+
+def own_code(classifier: str) -> dict[str, str]:
+    """sha256 of each file of a user's classifier, by module; nothing for one of ours."""
+    from ssa.classifiers import CLASSIFIERS
+    from ssa.models import NO_CLASSIFIER
+
+    if classifier == NO_CLASSIFIER:
+        return {}
+    sources = sources_used([CLASSIFIERS[classifier].__module__])
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()}
 
 
 def count_cells(row: Row, count: Count | None) -> dict[str, CountCell]:

@@ -25,19 +25,25 @@ DataRootOption = Annotated[
     Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; prepare writes there.")
 ]
 ResultsOption = Annotated[Path, typer.Option(help="Folder that keeps digests and made data.")]
+RegistryOption = Annotated[
+    list[Path] | None,
+    typer.Option("--registry", help="Your own folder, with datasets/."),
+]
 JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Processes to read and convert with. Default: one a core.")
 ]
 
 
 @app.command("list")
-def list_(data_root: DataRootOption = DEFAULT_DATA_ROOT) -> None:
+def list_(data_root: DataRootOption = DEFAULT_DATA_ROOT, registry: RegistryOption = None) -> None:
     """Show every known data set, whether it is there, and how to get it."""
     from rich.markup import escape
 
     from experiments.console import make_console
+    from experiments.extensions import take_up_datasets
     from ssa.datasets import DATASETS, DataError
 
+    take_up_datasets(registry or [])
     console = make_console()
     for dataset in DATASETS.values():
         size = " + ".join(f"{count} {split}" for split, count in dataset.counts.items())
@@ -96,14 +102,17 @@ def verify(
     data_root: DataRootOption = DEFAULT_DATA_ROOT,
     results: ResultsOption = DEFAULT_RESULTS,
     jobs: JobsOption = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Open every file of a data set and name everything that is wrong with it.
 
     Exit code: 0 right, 1 with problems.
     """
     from experiments.console import make_console
+    from experiments.extensions import take_up_datasets
     from ssa.datasets.verify import verify as check
 
+    take_up_datasets(registry or [])
     console = make_console()
     root = _root(name, data_root, results)
     cache = Workspace(results=results, data_root=data_root).cache

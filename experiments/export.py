@@ -149,9 +149,9 @@ def display_columns(result: TableResult) -> list[str]:
         "Gain [95 % interval]",
         "p",
         *(["Paper"] if of_the_paper(result) else []),
-        "Reference",
+        *(["Reference"] if has_reference(result) else []),
         *(["Versus paper"] if of_the_paper(result) else []),
-        "Versus reference",
+        *(["Versus reference"] if has_reference(result) else []),
     ]
 
 
@@ -172,13 +172,18 @@ def counted_columns(result: TableResult) -> list[Metric]:
 def alignment(result: TableResult) -> str:
     """``l`` or ``r`` for each displayed column."""
     left = "ll" if several_datasets(result) else "l"
-    paper = of_the_paper(result)
-    return left + "r" * (len(counted_columns(result)) + 4 + paper) + "l" * (1 + paper)
+    compared = of_the_paper(result) + has_reference(result)
+    return left + "r" * (len(counted_columns(result)) + 3 + compared) + "l" * compared
 
 
 def of_the_paper(result: TableResult) -> bool:
     """Whether the paper prints any mIoU of the table: not of a study of ours."""
     return any(row.row.reported.miou is not None for row in result.rows)
+
+
+def has_reference(result: TableResult) -> bool:
+    """Whether to show our shipped runs: beside the paper always, else where there are some."""
+    return of_the_paper(result) or any(row.reference is not None for row in result.rows)
 
 
 def several_datasets(result: TableResult) -> bool:
@@ -198,12 +203,16 @@ def display_rows(result: TableResult) -> list[list[str]]:
             show_gain(row.gain),
             show_p_value(row.gain),
             *([show_number(row.row.reported.miou)] if of_the_paper(result) else []),
-            show_number(row.reference.median if row.reference else None),
+            *([_reference(row)] if has_reference(result) else []),
             *([str(row.versus_paper)] if of_the_paper(result) else []),
-            str(row.versus_reference),
+            *([str(row.versus_reference)] if has_reference(result) else []),
         ]
         for row in result.rows
     ]
+
+
+def _reference(row: RowResult) -> str:
+    return show_number(row.reference.median if row.reference else None)
 
 
 def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:

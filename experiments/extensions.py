@@ -207,6 +207,22 @@ def _declared_dataset(path: Path, folder: Path) -> DataSet:
     return register(dataset) if taken is None else dataset
 
 
+def own_names(folders: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """The data sets and classifiers that ``folders`` brought: kind → name → a few words."""
+    found: dict[str, dict[str, str]] = {}
+    if datasets := take_up_datasets(folders):
+        texts = {n: f"{d.title}, {d.num_classes} classes" for n, d in sorted(datasets.items())}
+        found["data sets"] = texts
+    if PACKAGE in sys.modules:
+        from ssa.classifiers import CLASSIFIERS
+
+        own = {n: c for n, c in CLASSIFIERS.items() if c.__module__.startswith(f"{PACKAGE}.")}
+        found["classifiers"] = {
+            n: c.__module__.partition(".")[2] + ".py" for n, c in sorted(own.items())
+        }
+    return found
+
+
 def source_of(module: str) -> Path | None:
     """The file of the user's module ``module``; None if no folder taken up holds it."""
     package = sys.modules.get(PACKAGE)

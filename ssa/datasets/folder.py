@@ -23,7 +23,9 @@ _DEFAULTS = {
     "training_split": "train",
     "evaluation_split": "val",
 }
-_FIELDS = {
+#: what a file datasets/<name>.yaml may say; dataset.json neither name nor folder
+FIELDS = {
+    *("name", "folder"),
     *("title", "class_names", "palette", "splits", "reduce_zero_label", "label_map"),
     *_DEFAULTS,
 }
@@ -84,7 +86,7 @@ def declare(given: Any, where: Path, registry: Path) -> DataSet:
     Raises:
         DataError: if it is wrong; says which field.
     """
-    given = dict(_checked(given, where, {*_FIELDS, "name", "folder"}))
+    given = dict(_checked(given, where, FIELDS))
     name = given.pop("name", where.stem)
     if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)):
         raise _wrong(where, f"the name {name!r} must be letters, digits, _ . - only")
@@ -191,7 +193,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise DataError(f"Cannot read {file}: {error.strerror}. Example: {_EXAMPLE}.") from error
     except ValueError as error:
         raise DataError(f"{file} is not JSON: {error}. Example: {_EXAMPLE}.") from error
-    return _checked(given, file, _FIELDS)
+    return _checked(given, file, FIELDS - {"name", "folder"})
 
 
 def _checked(given: Any, file: Path, fields: set[str]) -> dict[str, Any]:

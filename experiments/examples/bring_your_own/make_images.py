@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = 64  # pixels, both sides
-COUNTS = {"train": 32, "val": 16}
+COUNTS = {"train": 24, "val": 12}
 UNLABELLED = 9
 
 
