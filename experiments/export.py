@@ -105,6 +105,8 @@ def to_json(result: TableResult) -> str:
             {
                 **_flat(result, row),
                 "reading": row.row.reading,
+                "dataset_settings": row.row.dataset_settings,
+                "gain_over": result.table.baseline_of(row.row).id,
                 "stale": list(row.stale),
                 "absent": list(row.absent),
                 "runs": [_provenance(record) for record in row.records],
@@ -314,7 +316,5 @@ def show_gain(gain: Gain | None) -> str:
 
 
 def show_p_value(gain: Gain | None) -> str:
-    """``0.012`` or ``<0.001``."""
-    if gain is None:
-        return MISSING
-    return f"{gain.p_value:.3f}" if gain.p_value >= 0.001 else "<0.001"
+    """``0.012``."""
+    return MISSING if gain is None else f"{gain.p_value:.3f}"

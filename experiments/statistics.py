@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from experiments.evaluate import ImageAreas, mean_iou
 
-REPLICATES = 2000
+REPLICATES = 2000  # of the bootstrap
+PERMUTATIONS = 999  # of the permutation test: p is a multiple of 1/1000
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 20240525  # fixed: the same records give the same interval
 
@@ -159,14 +160,19 @@ def gain_over(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> Gain
     )
 
 
-def permutation_p(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> float:
+def permutation_p(
+    rows: Sequence[ScoredRun],
+    baselines: Sequence[ScoredRun],
+    *,
+    permutations: int = PERMUTATIONS,
+) -> float:
     """Two-sided p-value of a gain: paired permutation test over seeds and images.
 
     If the row and its baseline were the same method, it would not matter which of the two runs of
     a seed an image's areas come from. So within each pair of runs each image's areas change sides
     with probability ½, which includes whole runs changing sides, and the statistic is the
     difference of the medians over the seeds. The observed arrangement counts as one of the
-    replicates, so p is at least 1 / (R + 1).
+    permutations, so p is at least 1 / (permutations + 1).
 
     What is exchanged are the areas of the networks that were trained; that other seeds would have
     trained others is in the bootstrap's interval, not here.
@@ -177,7 +183,7 @@ def permutation_p(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> 
     _check_pairs(rows, baselines)
     ours, theirs = [], []
     for index, (row, baseline) in enumerate(zip(rows, baselines)):
-        swaps = _swaps(row.num_images, index, row.replicates, row.seed).astype(np.float64)
+        swaps = _swaps(row.num_images, index, permutations, row.seed).astype(np.float64)
         hits = swaps @ (baseline.intersection - row.intersection)
         unions = swaps @ (baseline.union - row.union)
         ours.append(mean_iou(row.intersection.sum(0) + hits, row.union.sum(0) + unions))
@@ -218,10 +224,10 @@ def _seed_draws(num_images: int, num_seeds: int, replicates: int, seed: int) -> 
 
 
 @lru_cache(maxsize=16)
-def _swaps(num_images: int, pair: int, replicates: int, seed: int) -> NDArray[np.bool_]:
-    """(R, N) which images change sides in the ``pair``-th pair of runs."""
+def _swaps(num_images: int, pair: int, permutations: int, seed: int) -> NDArray[np.bool_]:
+    """(P, N) which images change sides in the ``pair``-th pair of runs."""
     generator = np.random.Generator(np.random.Philox([seed, 1 + pair]))
-    return generator.integers(0, 2, size=(replicates, num_images), dtype=np.bool_)
+    return generator.integers(0, 2, size=(permutations, num_images), dtype=np.bool_)
 
 
 def pooled_seed_deviation(groups: Sequence[Sequence[float]]) -> float | None:

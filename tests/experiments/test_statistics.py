@@ -14,9 +14,12 @@ from samples import make_areas
 from experiments.evaluate import ImageAreas, scores
 from experiments.statistics import (
     MEDIAN_EFFICIENCY,
+    PERMUTATIONS,
     Z_99,
+    ScoredRun,
     bootstrap_gain,
     noise_of_difference,
+    permutation_p,
     pooled_seed_deviation,
     summarise,
 )
@@ -147,7 +150,7 @@ def test_the_p_value_of_identical_runs_is_one() -> None:
 def test_a_strong_effect_has_the_smallest_p_value(seeds: int) -> None:
     rows = [make_areas(i, images=30, skill=0.9) for i in range(seeds)]
     baselines = [make_areas(9 + i, images=30, skill=0.5) for i in range(seeds)]
-    assert bootstrap_gain(rows, baselines, replicates=999).p_value == 1 / 1000
+    assert bootstrap_gain(rows, baselines).p_value == 1 / (PERMUTATIONS + 1)
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
@@ -176,18 +179,18 @@ def test_the_p_value_is_that_of_every_arrangement_counted() -> None:
             for a, b in ((row, baseline), (baseline, row))
         )
         extreme += abs(scores(one).miou - scores(two).miou) >= observed - 1e-9
-    found = bootstrap_gain([row], [baseline], replicates=8000).p_value
+    found = permutation_p([ScoredRun(row)], [ScoredRun(baseline)], permutations=8000)
     assert 0.02 < extreme / 64 < 0.98, "or this shows nothing"
     assert found == pytest.approx(extreme / 64, abs=0.02)
 
 
 def test_without_an_effect_every_p_value_is_as_likely() -> None:
     p_values = [
-        bootstrap_gain(
-            [make_areas(1000 * n + i, skill=0.7) for i in range(2)],
-            [make_areas(1000 * n + 500 + i, skill=0.7) for i in range(2)],
-            replicates=200,
-        ).p_value
+        permutation_p(
+            [ScoredRun(make_areas(1000 * n + i, skill=0.7)) for i in range(2)],
+            [ScoredRun(make_areas(1000 * n + 500 + i, skill=0.7)) for i in range(2)],
+            permutations=199,
+        )
         for n in range(300)
     ]
     for level in (0.05, 0.25, 0.5, 0.75):
