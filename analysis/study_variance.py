@@ -146,7 +146,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         figure = draw(json.loads(options.table.read_text(encoding="utf-8")))
-        paths = save(figure, options.picture.with_suffix(""))
+        with paper_style():  # fonts are embedded when the file is written
+            paths = save(figure, options.picture.with_suffix(""))
     except (SsaError, OSError, json.JSONDecodeError) as error:
         parser.exit(1, f"Error: {error}\n")
     print("Written: " + ", ".join(map(str, paths)))
