@@ -74,13 +74,24 @@ class ScoredRun:
         self, areas: ImageAreas, replicates: int = REPLICATES, seed: int = BOOTSTRAP_SEED
     ) -> None:
         self.names, self.replicates, self.seed = areas.names, replicates, seed
-        self.intersection = areas.intersection.astype(np.float64)  # (N, K)
-        self.union = areas.union.astype(np.float64)  # (N, K)
+        # (N, K); half the memory of what they were read as, and a full table holds many
+        self._intersection = areas.intersection.astype(np.int32)
+        self._union = areas.union.astype(np.int32)
 
     @property
     def num_images(self) -> int:
         """N."""
         return len(self.names)
+
+    @property
+    def intersection(self) -> NDArray[np.float64]:
+        """(N, K) pixels; every product with them is exact."""
+        return self._intersection.astype(np.float64)
+
+    @property
+    def union(self) -> NDArray[np.float64]:
+        """(N, K) pixels."""
+        return self._union.astype(np.float64)
 
     @cached_property
     def miou(self) -> float:
@@ -90,7 +101,7 @@ class ScoredRun:
     @cached_property
     def draws(self) -> NDArray[np.float64]:
         """(R,) mIoU in percent of each drawing of N images with replacement."""
-        counts = _image_counts(self.num_images, self.replicates, self.seed)
+        counts, _ = _image_draws(self.num_images, self.replicates, self.seed)
         return mean_iou(counts @ self.intersection, counts @ self.union)
 
     def seed_draws(self, num_seeds: int) -> NDArray[np.int64]:
@@ -184,10 +195,10 @@ def permutation_p(
     ours, theirs = [], []
     for index, (row, baseline) in enumerate(zip(rows, baselines)):
         swaps = _swaps(row.num_images, index, permutations, row.seed).astype(np.float64)
-        hits = swaps @ (baseline.intersection - row.intersection)
-        unions = swaps @ (baseline.union - row.union)
-        ours.append(mean_iou(row.intersection.sum(0) + hits, row.union.sum(0) + unions))
-        theirs.append(mean_iou(baseline.intersection.sum(0) - hits, baseline.union.sum(0) - unions))
+        one, other = (row.intersection, row.union), (baseline.intersection, baseline.union)
+        moved = [swaps @ (b - a) for a, b in zip(one, other)]
+        ours.append(mean_iou(*(area.sum(0) + change for area, change in zip(one, moved))))
+        theirs.append(mean_iou(*(area.sum(0) - change for area, change in zip(other, moved))))
     draws = np.median(ours, axis=0) - np.median(theirs, axis=0)
     observed = abs(median_miou(rows) - median_miou(baselines))
     extreme = np.count_nonzero(np.abs(draws) >= observed - SAME_POINTS)
@@ -201,25 +212,21 @@ def _check_pairs(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> N
         raise ValueError("the runs were scored on different images")
 
 
-@lru_cache(maxsize=8)
-def _generator_after_images(
+@lru_cache(maxsize=4)
+def _image_draws(
     num_images: int, replicates: int, seed: int
-) -> tuple[NDArray[np.uint16], Mapping[str, object]]:
+) -> tuple[NDArray[np.float64], Mapping[str, object]]:
     """(R, N) how often each replicate draws each image, and the generator's state after that."""
     generator = np.random.Generator(np.random.Philox(seed))
     share = np.full(num_images, 1.0 / num_images)
-    counts = generator.multinomial(num_images, share, size=replicates).astype(np.uint16)
+    counts = generator.multinomial(num_images, share, size=replicates).astype(np.float64)
     return counts, generator.bit_generator.state
-
-
-def _image_counts(num_images: int, replicates: int, seed: int) -> NDArray[np.float64]:
-    return _generator_after_images(num_images, replicates, seed)[0].astype(np.float64)
 
 
 @lru_cache(maxsize=64)
 def _seed_draws(num_images: int, num_seeds: int, replicates: int, seed: int) -> NDArray[np.int64]:
     generator = np.random.Generator(np.random.Philox(seed))
-    generator.bit_generator.state = _generator_after_images(num_images, replicates, seed)[1]
+    generator.bit_generator.state = _image_draws(num_images, replicates, seed)[1]
     return generator.integers(0, num_seeds, size=(replicates, num_seeds))
 
 
