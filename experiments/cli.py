@@ -304,6 +304,31 @@ def bench(
 
 
 @app.command()
+def report(
+    items: Annotated[list[str] | None, typer.Argument(help="Tables to show. Default: all.")] = None,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="Only this profile; may be given again. Default: all.")
+    ] = None,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+) -> None:
+    """Write results/report/index.html: one page with the whole state of the reproduction.
+
+    Reads what is stored and trains nothing. The page loads nothing from anywhere.
+    """
+    import subprocess
+
+    command = [sys.executable, "-W", "ignore", "-m", "analysis.report", *(items or [])]
+    for name in profile or []:
+        command += ["--profile", name]
+    for folder in registry or []:
+        command += ["--registry", str(folder)]
+    command += ["--data-root", str(data_root), "--results", str(results)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
 def complexity(
     model: Annotated[str, typer.Argument(help="Name of a model file; `list` shows them.")],
     classifier: Annotated[str, typer.Option(help="Beside softmax, its baseline.")] = "ssa",

@@ -1,0 +1,342 @@
+"""From a folder of results to what the report shows: everything is read, nothing is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from analysis.report.data import (
+    GainView,
+    NumberView,
+    ProfileView,
+    ReportData,
+    RowState,
+    RowView,
+    RunView,
+    SpreadView,
+    TableView,
+    VerdictView,
+)
+from analysis.report.stored import StoredResolver
+from experiments.assemble import RowResult, TableResult, assemble
+from experiments.call import Call
+from experiments.environment import changed_modules
+from experiments.errors import CorruptRecordError
+from experiments.export import DEFAULT_PROFILE
+from experiments.plan import DONE, Plan, make_plan
+from experiments.records import Record
+from experiments.registry import ExperimentRegistry, paper_items
+from experiments.schema import Profile, Table
+from experiments.statistics import Gain, Summary
+from experiments.store import Store
+from experiments.verdict import Verdict
+from experiments.workspace import DEFAULT_DATA_ROOT, Workspace
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the report is to be made of.
+
+    Args:
+        registry: of tables, models, profiles.
+        workspace: results to read, data and weights (they may be absent), the shipped results.
+        profiles: names, in the order of the page; none: every profile that has a record.
+        items: names of tables; none: all.
+        folders: of the user's registry, for the commands that the page prints.
+    """
+
+    registry: ExperimentRegistry
+    workspace: Workspace
+    profiles: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables to show.
+
+        Raises:
+            UnknownNameError: there is no such table.
+        """
+        if not self.items:
+            return list(self.registry.tables.values())
+        return [self.registry.table(name) for name in self.items]
+
+    def call(self, profile: Profile) -> Call:
+        """What the command line would work with under one profile."""
+        seeds = tuple(range(profile.seeds))
+        return Call(self.registry, profile, seeds, self.workspace, jobs=1, device="cpu")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Every record that can be read, and those that cannot."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, store: Store | None) -> _Stored:
+        found = cls()
+        for run_id in store.run_ids() if store else ():
+            try:
+                record = store.read(run_id) if store else None
+            except CorruptRecordError as error:
+                found.damaged.append(str(error))
+                continue
+            if record is not None:
+                found.records[run_id] = record
+        return found
+
+
+def gather(request: Request) -> ReportData:
+    """Everything that the results folder holds, beside what the paper has.
+
+    Raises:
+        UnknownNameError: no such profile or table.
+        SsaError: results that cannot be read; a network that cannot be counted.
+    """
+    stored = _Stored.read(Store(request.workspace.results))
+    of_profile: dict[str, list[Record]] = {}
+    for record in stored.records.values():
+        of_profile.setdefault(record.spec.profile, []).append(record)
+    unknown = {n: len(r) for n, r in of_profile.items() if n not in request.registry.profiles}
+    profiles = [
+        _profile(request, profile, stored.records, of_profile.get(profile.name, []))
+        for profile in _profiles(request, of_profile)
+    ]
+    used = {
+        run for profile in profiles for table in profile.tables for row in table.rows
+        for run in row.runs
+    }  # fmt: skip
+    configs: dict[str, dict[str, Any]] = {}
+    classes: dict[str, tuple[str, ...]] = {}
+    shown = {profile.name for profile in profiles}
+    runs = {
+        run_id: _run(record, run_id in used, configs, classes)
+        for run_id, record in stored.records.items()
+        if record.spec.profile in shown or not request.profiles
+    }
+    return ReportData(
+        version=_version(),
+        paper_items=paper_items(),
+        profiles=tuple(profiles),
+        runs=runs,
+        configs=configs,
+        classes=classes,
+        claims=(),
+        figures=(),
+        scenes=(),
+        damaged=tuple(stored.damaged),
+        unknown_profiles=unknown,
+    )
+
+
+def _profiles(request: Request, found: dict[str, list[Record]]) -> list[Profile]:
+    known = request.registry.profiles
+    names = request.profiles or tuple(name for name in known if name in found)
+    if not names:
+        names = (DEFAULT_PROFILE,)
+    profiles = [request.registry.profile(name) for name in dict.fromkeys(names)]
+    if request.profiles:
+        return profiles
+    # the paper's own protocol first, then the default, then by name
+    return sorted(
+        profiles, key=lambda p: (not p.compares_with_paper, p.name != DEFAULT_PROFILE, p.name)
+    )
+
+
+def _profile(
+    request: Request, profile: Profile, stored: dict[str, Record], records: Sequence[Record]
+) -> ProfileView:
+    call = request.call(profile)
+    shipped = _Stored.read(call.reference).records
+    resolver = StoredResolver(
+        request.registry, profile, request.workspace, stored={**shipped, **stored}
+    )
+    seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
+    tables = request.tables
+    plan = make_plan(tables, resolver, seeds, call.store)
+    views = []
+    for table in tables:
+        wanted = [cell for cell in plan.cells if cell.table == table.name]
+        there = {c.seed for c in wanted if c.run is not None and c.run.state in DONE}
+        asked = there.union(call.seeds)
+        part = Plan(tuple(cell for cell in wanted if cell.seed in asked))
+        result = assemble(table, part, resolver, call.store, call.reference, call.counter)
+        views.append(_table(result, request))
+    return ProfileView(
+        name=profile.name,
+        title=profile.title,
+        description=" ".join(profile.description.split()),
+        comparable=profile.compares_with_paper,
+        num_runs=len(records),
+        tables=tuple(views),
+    )
+
+
+def _table(result: TableResult, request: Request) -> TableView:
+    table = result.table
+    return TableView(
+        name=table.name,
+        title=table.title,
+        source=table.source,
+        description=" ".join(table.description.split()),
+        of_paper=table.name in paper_items(),
+        columns=tuple(table.columns),
+        seeds=result.seeds,
+        seed_deviation=result.seed_deviation,
+        rows=tuple(_row(result, row, request) for row in result.rows),
+    )
+
+
+def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
+    declared = row.row
+    baseline = result.table.baseline_of(declared).id
+    return RowView(
+        id=declared.id,
+        label=declared.label,
+        model=row.model,
+        paper_dataset=row.paper_dataset,
+        dataset=row.dataset,
+        baseline=None if baseline == declared.id else baseline,
+        state=_state(row, len(result.seeds)),
+        miou=_spread(row.miou),
+        gain=_gain(row.gain),
+        reported_miou=declared.reported.miou,
+        reported_gain=declared.reported.gain,
+        reference_miou=row.reference.median if row.reference else None,
+        versus_paper=_verdict(row.versus_paper),
+        versus_reference=_verdict(row.versus_reference),
+        counts={
+            metric: NumberView(
+                cell.measured, cell.reported, _verdict(cell.verdict), _one_line(cell.note)
+            )
+            for metric, cell in row.counts.items()
+            if metric in result.table.columns
+        },
+        notes=tuple(filter(None, [_one_line(declared.reading)])),
+        absent=tuple(_one_line(reason) or "" for reason in row.absent),
+        stale=row.stale,
+        runs=tuple(record.run_id for record in row.records),
+        commands=_commands(result, row, request),
+    )
+
+
+def _spread(miou: Summary | None) -> SpreadView | None:
+    return SpreadView(miou.median, miou.low, miou.high, miou.num_seeds) if miou else None
+
+
+def _gain(gain: Gain | None) -> GainView | None:
+    if gain is None:
+        return None
+    return GainView(gain.value, gain.low, gain.high, gain.num_seeds, gain.num_images)
+
+
+def _state(row: RowResult, seeds: int) -> RowState:
+    if row.stale:
+        return "stale"
+    if row.records:
+        return "measured" if len(row.records) == seeds else "partial"
+    if row.blocked:
+        return "blocked"
+    return "failed" if any("attempt failed" in reason for reason in row.absent) else "missing"
+
+
+def _commands(result: TableResult, row: RowResult, request: Request) -> tuple[str, ...]:
+    """What trains a row anew: the commit of its newest record, then the row, beside the old."""
+    words = ["./run_all.sh", result.table.name, "--profile", result.profile]
+    words += ["--rows", row.row.id, "--seeds", seeds_option(result.seeds)]
+    for folder in request.folders:
+        words += ["--registry", str(folder)]
+    if row.dataset != "scenes":
+        words += ["--data-root", _short(request.workspace.data_root)]
+    if not row.records:
+        return (shlex.join(words),)
+    newest = max(row.records, key=lambda record: record.finished)
+    commit = newest.environment.git_commit
+    checkout = [f"git checkout {commit}"] if commit else []
+    return (*checkout, shlex.join([*words, "--results", "anew"]))
+
+
+def seeds_option(seeds: tuple[int, ...]) -> str:
+    """What ``--seeds`` takes for these: a number where they are the first, else a list."""
+    if seeds == tuple(range(len(seeds))):
+        return str(len(seeds))
+    return ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
+
+
+def _short(path: Path) -> str:
+    return "data" if path.resolve() == DEFAULT_DATA_ROOT.resolve() else str(path)
+
+
+def _verdict(verdict: Verdict) -> VerdictView:
+    return VerdictView(verdict.word, _one_line(verdict.reason) or "")
+
+
+def _one_line(text: str | None) -> str | None:
+    return " ".join(text.split()) if text else None
+
+
+def _run(
+    record: Record,
+    used: bool,
+    configs: dict[str, dict[str, Any]],
+    classes: dict[str, tuple[str, ...]],
+) -> RunView:
+    spec, environment, scores = record.spec, record.environment, record.scores
+    changed = changed_modules(environment.code)
+    return RunView(
+        run_id=record.run_id,
+        profile=spec.profile,
+        model=spec.model,
+        classifier=spec.classifier["name"],
+        dataset=spec.dataset,
+        seed=spec.seed,
+        stale=f"changed since: {', '.join(changed)}" if changed else "",
+        used=used,
+        miou=scores.miou,
+        aacc=scores.aacc,
+        macc=scores.macc,
+        per_class_iou=record.per_class_iou,
+        classes=_kept(classes, record.class_names),
+        curve=tuple((point.iteration, point.scores.miou) for point in record.curve),
+        num_images=record.num_images,
+        config=_kept(configs, spec.model_dump(mode="json", exclude={"seed"})),
+        total_s=record.timings.total_s,
+        iteration_ms=record.timings.iteration_ms,
+        peak_memory_mb=record.peak_memory_mb,
+        device=environment.device,
+        torch=environment.torch,
+        python=environment.python,
+        git_commit=environment.git_commit,
+        git_dirty=environment.git_dirty,
+        code_digest=environment.code_digest,
+        dataset_digest=spec.dataset_digest,
+        result_digest=record.result_digest,
+        started=record.started,
+        finished=record.finished,
+        resumed_at=record.resumed_at,
+        deviations=record.deviations,
+    )
+
+
+def _kept(things: dict[str, Any], thing: Any) -> str:
+    """Put ``thing`` into ``things`` under its own digest, once; returns the digest."""
+    text = json.dumps(thing, sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:10]
+    things.setdefault(key, thing)
+    return key
+
+
+def _version() -> str:
+    try:
+        return version("ssa-seg-lab")
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,69 @@
+"""Pictures as data URIs: lossless, small, the same bytes for the same pixels."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: colour of unlabelled pixels
+UNLABELLED = (128, 128, 128)
+IGNORE_INDEX = 255
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a ``data:`` address, so that the page loads nothing."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def photo(pixels: NDArray[np.uint8]) -> str:
+    """RGB pixels (H, W, 3) as they are."""
+    return _saved(Image.fromarray(pixels))
+
+
+def mask(ids: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]) -> str:
+    """Class ids (H, W) in their colours; 255 is grey. Indexed: a byte a pixel at most."""
+    flat = [channel for colour in palette for channel in colour]
+    flat += [0] * (3 * IGNORE_INDEX - len(flat))
+    image = Image.fromarray(ids)
+    image.putpalette([*flat, *UNLABELLED])
+    return _saved(image)
+
+
+def veil(prediction: NDArray[np.uint8], label: NDArray[np.uint8]) -> str:
+    """A white veil over the pixels (H, W) that are right or unlabelled; errors stay clear."""
+    wrong = (label != IGNORE_INDEX) & (prediction != label)
+    image = Image.fromarray(wrong.astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return _saved(image, transparency=bytes([225, 0]))
+
+
+def correct_percent(prediction: NDArray[np.uint8], label: NDArray[np.uint8]) -> float | None:
+    """Share of labelled pixels that are right; None where nothing is labelled."""
+    labelled = label != IGNORE_INDEX
+    if not labelled.any():
+        return None
+    return float(100.0 * (prediction[labelled] == label[labelled]).mean())
+
+
+def stored_picture(path: Path, longest: int) -> tuple[str, int, int]:
+    """A PNG file with its width and height in pixels, reduced where a side is over ``longest``."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if max(width, height) <= longest:
+            return data_uri(path.read_bytes()), width, height
+        factor = longest / max(width, height)
+        size = (round(width * factor), round(height * factor))
+        smaller = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return _saved(smaller), *size
+
+
+def _saved(image: Image.Image, **options: object) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, **options)
+    return data_uri(buffer.getvalue())
