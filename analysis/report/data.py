@@ -161,17 +161,21 @@ class FigureView:
     """A figure in one profile, drawn or not."""
 
     name: str
-    anchor: str  # its file's stem
+    anchor: str  # as a deep link names it: figure04
     title: str
     source: str
     profile: str
     of_paper: bool
     caption: str
     picture: str | None  # data URI; None: not drawn
-    width: int
+    width: int  # pixels
     height: int
-    rows: tuple[str, ...]  # <table>/<row> that supply its runs
+    stale: str  # which of its runs were made again since it was drawn; empty: none
     command: str  # that draws it
+
+
+#: what a picture of a scene is
+LayerKind = Literal["image", "truth", "baseline", "ours", "other"]
 
 
 @dataclass(frozen=True)
@@ -179,23 +183,24 @@ class LayerView:
     """One picture of a scene."""
 
     id: str
+    kind: LayerKind
     title: str
-    picture: str  # data URI
+    picture: str  # key of ReportData.pictures
     run_id: str | None  # whose prediction it is
     correct: float | None  # share of labelled pixels, percent
-    veil: str | None  # data URI: a veil over the pixels that are right
+    veil: str | None  # key of ReportData.pictures: white over the pixels that are right
 
 
 @dataclass(frozen=True)
 class SceneView:
-    """One image with its truth and what the networks made of it."""
+    """One image with its truth and what the runs of one network made of it."""
 
     id: str
     title: str
     profile: str
     dataset: str
     network: str
-    width: int
+    width: int  # pixels
     height: int
     layers: tuple[LayerView, ...]
     legend: tuple[tuple[str, str], ...]  # (class, #rrggbb) of the classes that occur
@@ -214,5 +219,6 @@ class ReportData:
     claims: tuple[ClaimView, ...]
     figures: tuple[FigureView, ...]
     scenes: tuple[SceneView, ...]
-    damaged: tuple[str, ...]  # records that could not be read, one sentence each
+    pictures: dict[str, str]  # data URIs of scenes, each once, by digest
+    damaged: tuple[str, ...]  # what could not be read, one sentence each
     unknown_profiles: dict[str, int]  # profiles of records that the registry does not have

@@ -23,6 +23,7 @@ from analysis.report.data import (
     TableView,
     VerdictView,
 )
+from analysis.report.exhibits import Scenes, figures
 from analysis.report.stored import StoredResolver
 from experiments.assemble import RowResult, TableResult, assemble
 from experiments.call import Call
@@ -115,6 +116,10 @@ def gather(request: Request) -> ReportData:
         run for profile in profiles for table in profile.tables for row in table.rows
         for run in row.runs
     }  # fmt: skip
+    scenes = Scenes()
+    for profile in profiles:
+        store = Store(request.workspace.results)
+        scenes.add(request.registry, profile, store, stored.records)
     configs: dict[str, dict[str, Any]] = {}
     classes: dict[str, tuple[str, ...]] = {}
     shown = {profile.name for profile in profiles}
@@ -131,9 +136,12 @@ def gather(request: Request) -> ReportData:
         configs=configs,
         classes=classes,
         claims=(),
-        figures=(),
-        scenes=(),
-        damaged=tuple(stored.damaged),
+        figures=figures(
+            request.registry, tuple(profiles), request.workspace.results, stored.records
+        ),
+        scenes=tuple(scenes.scenes),
+        pictures=scenes.pictures,
+        damaged=(*stored.damaged, *scenes.damaged),
         unknown_profiles=unknown,
     )
 

@@ -74,6 +74,7 @@ def asdict_for_script(data: ReportData) -> dict[str, Any]:
         "runs": {run_id: asdict(run) for run_id, run in data.runs.items()},
         "configs": data.configs,
         "classes": data.classes,
+        "pictures": data.pictures,
         "scenes": [asdict(scene) for scene in data.scenes],
         "chips": {word: asdict(chip) for word, chip in CHIPS.items()},
         "metrics": {name: asdict(metric) for name, metric in METRICS.items()},

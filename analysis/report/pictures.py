@@ -21,6 +21,17 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
+def reduced(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Pixels (H, W) or (H, W, 3) whose longer side is at most ``longest``; ids stay ids."""
+    height, width = pixels.shape[:2]
+    if max(height, width) <= longest:
+        return pixels
+    factor = longest / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    rule = Image.Resampling.LANCZOS if pixels.ndim == 3 else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(pixels).resize(size, rule))
+
+
 def photo(pixels: NDArray[np.uint8]) -> str:
     """RGB pixels (H, W, 3) as they are."""
     return _saved(Image.fromarray(pixels))

@@ -26,10 +26,18 @@ class StoredResolver(Resolver):
 
     stored: Mapping[str, Record] = field(default_factory=dict)
 
+    def resolve_seeds(
+        self, table: Table, row: Row, seeds: Iterable[int]
+    ) -> list[RunSpec | Blocked]:
+        """Seed by seed: one may have a record where another is blocked."""
+        return [self.resolve(table, row, seed) for seed in seeds]
+
     def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
         """The run behind one row and seed; a blocked one that has a record counts as found."""
         found = super().resolve(table, row, seed)
         if not isinstance(found, Blocked):
+            return found
+        if self.unfit(table, row):
             return found
         choice, card = self.data_of(table, row), self.model_of(table, row)
         candidates = self._candidates(choice, card)

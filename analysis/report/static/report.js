@@ -388,17 +388,19 @@
     const pick = { scene: $("select.scene", viewer), left: $("select.left", viewer), right: $("select.right", viewer) };
     const stage = $(".stage", viewer), slider = $(".slider", viewer), blend = $(".blend", viewer), veil = $("input.veil", viewer);
     const scene = () => scenes.find((one) => one.id === pick.scene.value);
-    const image = (source, kind) => make("img", { class: kind, src: source, alt: "" });
+    const image = (source, kind) => make("img", { class: kind, src: DATA.pictures[source], alt: "" });
     function offer() {
       const now = scene();
-      for (const [side, fallback] of [["left", 2], ["right", now.layers.length - 1]]) {
+      const of = (kind) => now.layers.findIndex((layer) => layer.kind === kind);
+      const last = now.layers.length - 1;
+      for (const [side, fallback] of [["left", of("baseline") < 0 ? 1 : of("baseline")], ["right", of("ours") < 0 ? last : of("ours")]]) {
         const before = pick[side].value;
         pick[side].replaceChildren(...now.layers.map((layer) => make("option", { value: layer.id }, layer.title)));
-        pick[side].value = now.layers.some((layer) => layer.id === before) ? before : now.layers[Math.min(fallback, now.layers.length - 1)].id;
+        pick[side].value = now.layers.some((layer) => layer.id === before) ? before : now.layers[fallback].id;
       }
       stage.style.aspectRatio = `${now.width} / ${now.height}`;
       $(".strip", viewer).replaceChildren(...now.layers.map((layer) => make("li", {},
-        make("img", { class: layer.id === "image" ? "" : "pixels", src: layer.picture, alt: `${layer.title} of ${now.title}`, width: now.width, height: now.height }),
+        make("img", { class: layer.id === "image" ? "" : "pixels", src: DATA.pictures[layer.picture], alt: `${layer.title} of ${now.title}`, width: now.width, height: now.height }),
         make("strong", {}, layer.title), layer.correct === null ? "" : make("span", { class: "sub" }, `${number(layer.correct, 1)} % of its pixels right`))));
       $(".legend", viewer).replaceChildren(...now.legend.map(([name, colour]) => {
         const swatch = make("span", { class: "swatch" });

@@ -1,0 +1,203 @@
+"""What the report shows besides numbers: drawn figures, and scenes with their masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.report.data import FigureView, LayerKind, LayerView, ProfileView, SceneView
+from analysis.report.pictures import (
+    IGNORE_INDEX,
+    correct_percent,
+    mask,
+    photo,
+    reduced,
+    stored_picture,
+    veil,
+)
+from experiments.drawing import read_drawing
+from experiments.errors import StoreError
+from experiments.export import DEFAULT_PROFILE
+from experiments.figure import Figure, figure_stem
+from experiments.inspection import InspectedImage, InspectionError, RunInspection, read_inspection
+from experiments.records import Record
+from experiments.registry import ExperimentRegistry
+from experiments.schema import Row
+from experiments.store import Store
+
+LONGEST_FIGURE_PX = 1600
+LONGEST_SCENE_PX = 512
+
+
+def figures(
+    registry: ExperimentRegistry,
+    profiles: tuple[ProfileView, ...],
+    results: Path,
+    records: Mapping[str, Record],
+) -> tuple[FigureView, ...]:
+    """Every declared figure in every profile, with its picture where it has been drawn."""
+    return tuple(
+        _figure(figure, profile.name, results, records)
+        for profile in profiles
+        for figure in sorted(registry.figures.values(), key=lambda f: (f.number or 99, f.name))
+    )
+
+
+def _figure(
+    figure: Figure, profile: str, results: Path, records: Mapping[str, Record]
+) -> FigureView:
+    stem = figure_stem(figure.name, profile)
+    path = results / "figures" / f"{stem}.png"
+    drawn = path.is_file()
+    picture, width, height = stored_picture(path, LONGEST_FIGURE_PX) if drawn else (None, 0, 0)
+    text = path.with_suffix(".txt")
+    caption = text.read_text(encoding="utf-8") if drawn and text.is_file() else ""
+    return FigureView(
+        name=figure.name,
+        anchor=figure_stem(figure.name, DEFAULT_PROFILE),
+        title=figure.title,
+        source=figure.source,
+        profile=profile,
+        of_paper=figure.number is not None,
+        caption=caption.strip(),
+        picture=picture,
+        width=width,
+        height=height,
+        stale=_changed_since(path.with_suffix(".json"), records) if drawn else "",
+        command=f"./run_all.sh {figure.name} --profile {profile}",
+    )
+
+
+def _changed_since(description: Path, records: Mapping[str, Record]) -> str:
+    """Which runs of a drawn figure are not in the store any more as they were."""
+    try:
+        drawing = read_drawing(description)
+    except StoreError as error:
+        return str(error)
+    changed = [
+        run.run_id
+        for run in drawing.runs
+        if run.run_id not in records or records[run.run_id].result_digest != run.result_digest
+    ]
+    return f"made again or gone since it was drawn: {', '.join(changed)}" if changed else ""
+
+
+@dataclass
+class Scenes:
+    """Scenes as they are gathered, with every picture once."""
+
+    scenes: list[SceneView] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        registry: ExperimentRegistry,
+        profile: ProfileView,
+        store: Store,
+        records: Mapping[str, Record],
+    ) -> None:
+        """Add what the inspected runs of a profile saw: one scene an image and network."""
+        groups: dict[tuple[str, str], list[_Seen]] = {}
+        known: set[str] = set()
+        for table in profile.tables:
+            for row in table.rows:
+                if not row.runs or row.runs[0] in known:
+                    continue
+                known.add(row.runs[0])
+                record = records[row.runs[0]]
+                try:
+                    inspection = read_inspection(store, record)
+                except InspectionError as error:
+                    self.damaged.append(str(error))
+                    continue
+                if inspection is None:
+                    continue
+                kind = _kind(registry.table(table.name).row(row.id))
+                key = (row.model, inspection.provenance.dataset)
+                groups.setdefault(key, []).append(_Seen(row.label, kind, record, inspection))
+        for (model, _), seen in groups.items():
+            for image in seen[0].inspection.images:
+                self.scenes.append(self._scene(profile.name, model, image, seen))
+
+    def _scene(
+        self, profile: str, model: str, image: InspectedImage, seen: list[_Seen]
+    ) -> SceneView:
+        provenance = seen[0].inspection.provenance
+        palette, names = provenance.palette, provenance.class_names
+        label = reduced(image.label, LONGEST_SCENE_PX)
+        pixels = reduced(image.image, LONGEST_SCENE_PX)
+        truth, shown = self._kept(mask(label, palette)), self._kept(photo(pixels))
+        layers = [
+            LayerView("image", "image", "Image", shown, None, None, None),
+            LayerView("truth", "truth", "Truth", truth, None, None, None),
+        ]
+        occurring = set(np.unique(label))
+        for one in seen:
+            there = next((i for i in one.inspection.images if i.name == image.name), None)
+            if there is None or there.prediction.shape != image.label.shape:
+                continue
+            prediction = reduced(there.prediction, LONGEST_SCENE_PX)
+            occurring |= set(np.unique(prediction))
+            layers.append(self._layer(one, prediction, label, palette, there, image.label))
+        return SceneView(
+            id=f"{profile}.{model}.{provenance.dataset}.{image.name}",
+            title=f"{provenance.dataset} {image.name}, {model}",
+            profile=profile,
+            dataset=provenance.dataset,
+            network=model,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            layers=tuple(layers),
+            legend=tuple(
+                (names[k], "#{:02x}{:02x}{:02x}".format(*palette[k]))
+                for k in sorted(int(k) for k in occurring if k != IGNORE_INDEX)
+            ),
+        )
+
+    def _layer(
+        self,
+        one: _Seen,
+        prediction: NDArray[np.uint8],
+        label: NDArray[np.uint8],
+        palette: tuple[tuple[int, int, int], ...],
+        whole: InspectedImage,
+        whole_label: NDArray[np.uint8],
+    ) -> LayerView:
+        return LayerView(
+            id=one.record.run_id,
+            kind=one.kind,
+            title=one.label,
+            picture=self._kept(mask(prediction, palette)),
+            run_id=one.record.run_id,
+            correct=correct_percent(whole.prediction, whole_label),
+            veil=self._kept(veil(prediction, label)),
+        )
+
+    def _kept(self, picture: str) -> str:
+        key = hashlib.sha256(picture.encode()).hexdigest()[:12]
+        self.pictures[key] = picture
+        return key
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One inspected run and the row that shows it."""
+
+    label: str
+    kind: LayerKind
+    record: Record
+    inspection: RunInspection
+
+
+def _kind(row: Row) -> LayerKind:
+    """Whether a row is the plain baseline, the whole method, or something between."""
+    if row.classifier.overrides or row.model_overrides:
+        return "other"
+    kinds: dict[str, LayerKind] = {"softmax": "baseline", "ssa": "ours"}
+    return kinds.get(row.classifier.name, "other")
