@@ -144,16 +144,17 @@ class RunView:
 
 @dataclass(frozen=True)
 class ClaimView:
-    """A sentence of the paper, or of ours, tested on the runs of one table in one profile."""
+    """A sentence that a table is to bear out, tested on the runs of one profile."""
 
+    id: str
     table: str
     profile: str
     text: str
+    where: str  # which part of the paper says so, or that it is ours
     word: str  # holds, does not hold, undecided
     reason: str
-    value: float | None  # percent points of mIoU
-    low: float | None
-    high: float | None
+    numbers: str  # value, unit and interval; empty: there are none
+    num_seeds: int
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _changed_since(description: Path, records: Mapping[str, Record]) -> str:
     try:
         drawing = read_drawing(description)
     except StoreError as error:
-        return str(error)
+        return str(error).replace(f"{description.parent.parent}/", "")
     changed = [
         run.run_id
         for run in drawing.runs

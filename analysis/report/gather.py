@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.report.data import (
+    ClaimView,
     GainView,
     NumberView,
     ProfileView,
@@ -27,6 +28,8 @@ from analysis.report.exhibits import Scenes, figures
 from analysis.report.stored import StoredResolver
 from experiments.assemble import RowResult, TableResult, assemble
 from experiments.call import Call
+from experiments.claim_text import show_numbers
+from experiments.claims import ClaimResult
 from experiments.environment import changed_modules
 from experiments.errors import CorruptRecordError
 from experiments.export import DEFAULT_PROFILE
@@ -108,10 +111,11 @@ def gather(request: Request) -> ReportData:
     for record in stored.records.values():
         of_profile.setdefault(record.spec.profile, []).append(record)
     unknown = {n: len(r) for n, r in of_profile.items() if n not in request.registry.profiles}
-    profiles = [
+    shown = [
         _profile(request, profile, stored.records, of_profile.get(profile.name, []))
         for profile in _profiles(request, of_profile)
     ]
+    profiles = [profile for profile, _ in shown]
     used = {
         run for profile in profiles for table in profile.tables for row in table.rows
         for run in row.runs
@@ -122,11 +126,11 @@ def gather(request: Request) -> ReportData:
         scenes.add(request.registry, profile, store, stored.records)
     configs: dict[str, dict[str, Any]] = {}
     classes: dict[str, tuple[str, ...]] = {}
-    shown = {profile.name for profile in profiles}
+    names = {profile.name for profile in profiles}
     runs = {
         run_id: _run(record, run_id in used, configs, classes)
         for run_id, record in stored.records.items()
-        if record.spec.profile in shown or not request.profiles
+        if record.spec.profile in names or not request.profiles
     }
     return ReportData(
         version=_version(),
@@ -135,13 +139,16 @@ def gather(request: Request) -> ReportData:
         runs=runs,
         configs=configs,
         classes=classes,
-        claims=(),
+        claims=tuple(claim for _, claims in shown for claim in claims),
         figures=figures(
             request.registry, tuple(profiles), request.workspace.results, stored.records
         ),
         scenes=tuple(scenes.scenes),
         pictures=scenes.pictures,
-        damaged=(*stored.damaged, *scenes.damaged),
+        damaged=tuple(
+            sentence.replace(f"{request.workspace.results}/", "")
+            for sentence in (*stored.damaged, *scenes.damaged)
+        ),
         unknown_profiles=unknown,
     )
 
@@ -162,7 +169,7 @@ def _profiles(request: Request, found: dict[str, list[Record]]) -> list[Profile]
 
 def _profile(
     request: Request, profile: Profile, stored: dict[str, Record], records: Sequence[Record]
-) -> ProfileView:
+) -> tuple[ProfileView, list[ClaimView]]:
     call = request.call(profile)
     shipped = _Stored.read(call.reference).records
     resolver = StoredResolver(
@@ -171,7 +178,7 @@ def _profile(
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
     tables = request.tables
     plan = make_plan(tables, resolver, seeds, call.store)
-    views = []
+    views, claims = [], []
     for table in tables:
         wanted = [cell for cell in plan.cells if cell.table == table.name]
         there = {c.seed for c in wanted if c.run is not None and c.run.state in DONE}
@@ -179,13 +186,29 @@ def _profile(
         part = Plan(tuple(cell for cell in wanted if cell.seed in asked))
         result = assemble(table, part, resolver, call.store, call.reference, call.counter)
         views.append(_table(result, request))
-    return ProfileView(
+        claims += [_claim(result, claim) for claim in result.claims]
+    view = ProfileView(
         name=profile.name,
         title=profile.title,
         description=" ".join(profile.description.split()),
         comparable=profile.compares_with_paper,
         num_runs=len(records),
         tables=tuple(views),
+    )
+    return view, claims
+
+
+def _claim(result: TableResult, claim: ClaimResult) -> ClaimView:
+    return ClaimView(
+        id=claim.claim.id,
+        table=result.table.name,
+        profile=result.profile,
+        text=claim.claim.text,
+        where=claim.claim.where,
+        word=claim.word,
+        reason=claim.reason.replace(" -", " −"),
+        numbers=show_numbers(claim) if claim.unit is not None else "",
+        num_seeds=claim.num_seeds,
     )
 
 

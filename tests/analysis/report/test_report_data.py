@@ -1,0 +1,154 @@
+"""What the report gathers from a folder of results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import make_areas
+from small_report import SmallReport, put, request, resolve
+
+from analysis.report.coverage import coverage_of
+from analysis.report.gather import gather, seeds_option
+from experiments.errors import UnknownNameError
+from experiments.evaluate import scores
+from experiments.records import Record
+from experiments.store import Store
+
+
+@pytest.mark.parametrize(
+    ("row_id", "state", "runs"),
+    [
+        ("baseline", "measured", 3),
+        ("full", "measured", 3),
+        ("partial", "partial", 1),
+        ("stale", "stale", 3),
+        ("failed", "failed", 0),
+        ("missing", "missing", 0),
+    ],
+)
+def test_every_row_knows_where_it_stands(
+    small: SmallReport, row_id: str, state: str, runs: int
+) -> None:
+    row = small.row(row_id)
+    assert (row.state, len(row.runs)) == (state, runs)
+    assert bool(row.absent) == (runs < 3)
+    assert bool(row.stale) == (row_id == "stale")
+
+
+def test_the_measured_number_is_the_median_of_the_records(small: SmallReport) -> None:
+    row = small.row("full")
+    mious = [
+        scores(make_areas(seed, images=12, skill=0.70 + 0.02 * seed)).miou for seed in (0, 1, 2)
+    ]
+    assert row.miou.median == pytest.approx(np.median(mious))
+    assert (row.miou.low, row.miou.high) == (pytest.approx(min(mious)), pytest.approx(max(mious)))
+    assert row.gain.low < row.gain.value < row.gain.high
+    assert row.versus_paper.word == "not comparable"
+    assert row.counts["macs_g"].verdict.word == "different"
+    assert small.row("baseline").counts["macs_g"].measured == pytest.approx(6.3, rel=0.2)
+
+
+def test_the_numbers_are_json_and_come_back_as_they_were(small: SmallReport) -> None:
+    document = asdict(small.data)
+    assert json.loads(json.dumps(document)) == json.loads(json.dumps(document, sort_keys=True))
+    assert "NaN" not in json.dumps(document)
+
+
+def test_a_run_that_no_row_asks_for_and_a_damaged_one_are_named(small: SmallReport) -> None:
+    unused = [run for run in small.data.runs.values() if not run.used]
+    assert [run.config in small.data.configs for run in unused] == [True]
+    assert any("damaged" in sentence for sentence in small.data.damaged)
+
+
+def test_the_claim_has_its_verdict_and_interval(small: SmallReport) -> None:
+    (claim,) = small.data.claims
+    assert (claim.word, claim.num_seeds) == ("holds", 3)
+    assert "points [" in claim.numbers
+
+
+def test_a_drawn_figure_is_shown_and_says_that_its_run_is_gone(small: SmallReport) -> None:
+    drawn = [figure for figure in small.data.figures if figure.picture]
+    assert [(f.name, f.width, f.height) for f in drawn] == [("figure4", 64, 32)]
+    assert "gone" in drawn[0].stale
+    assert {f.name for f in small.data.figures} == set(small.registry.figures)
+
+
+def test_a_scene_has_image_truth_and_both_masks(small: SmallReport) -> None:
+    (scene,) = small.data.scenes
+    assert [layer.kind for layer in scene.layers] == ["image", "truth", "baseline", "ours"]
+    baseline, ours = scene.layers[2:]
+    assert baseline.correct < 60 < ours.correct
+    assert dict(scene.legend)["road"] == "#c81e1e"
+    for layer in scene.layers:
+        assert small.data.pictures[layer.picture].startswith("data:image/png;base64,")
+
+
+def test_the_command_names_row_profile_and_seeds(small: SmallReport) -> None:
+    checkout, train = small.row("full").commands
+    assert checkout == f"git checkout {'c' * 40}"
+    assert "states --profile three --rows full --seeds 3" in train
+    assert train.endswith("--results anew")
+    assert "anew" not in small.row("missing").commands[0]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "option"), [((0, 1, 2), "3"), ((0,), "1"), ((2,), "2,"), ((0, 2), "0,2")]
+)
+def test_seeds_are_written_as_the_command_line_takes_them(
+    seeds: tuple[int, ...], option: str
+) -> None:
+    assert seeds_option(seeds) == option
+
+
+def test_coverage_counts_the_rows_of_studies_apart_from_the_papers(small: SmallReport) -> None:
+    found = coverage_of(small.data.profiles[0])
+    assert found.paper.rows == 0
+    assert (found.studies.rows, found.studies.with_records, found.stale) == (6, 4, 1)
+
+
+def test_runs_are_found_where_their_data_is_not(small: SmallReport, tmp_path: Path) -> None:
+    """CamVid is not here, so its rows are blocked; a record of one counts all the same."""
+    asked = request(small.folder, tmp_path, "real", items=("one",))
+    (blocked,) = gather(asked).profiles[0].tables[0].rows
+    assert blocked.state == "blocked"
+    assert "camvid" in blocked.absent[0]
+
+    scenes = resolve(small.folder, small.results, "baseline", 0)
+    record = _camvid_record(asked, scenes_like=scenes.run_id, small=small)
+    store = Store(tmp_path)
+    put(store, record.spec, 0.6)
+    (found,) = gather(asked).profiles[0].tables[0].rows
+    assert found.runs == (record.run_id,)
+    assert found.state == "measured"
+
+
+def _camvid_record(asked: object, *, scenes_like: str, small: SmallReport) -> Record:
+    """A record of the table ``one`` as a machine with CamVid would have made it."""
+    from experiments.resolve import Blocked, Resolver
+
+    registry = small.registry
+    table = registry.table("one")
+    profile = registry.profile("real")
+    resolver = Resolver(registry, profile, request(small.folder, small.results).workspace)
+    found = resolver.resolve(table, table.row("baseline"), 0)
+    assert isinstance(found, Blocked)
+    assert found.draft is not None
+    spec = found.draft.model_copy(update={"dataset_digest": "a" * 64})
+    record = Store(small.results).read(scenes_like)
+    assert record is not None
+    return record.model_copy(update={"spec": spec, "run_id": spec.run_id})
+
+
+def test_only_the_profiles_that_were_asked_for_are_shown(small: SmallReport) -> None:
+    data = gather(request(small.folder, small.results, "smoke"))
+    assert [profile.name for profile in data.profiles] == ["smoke"]
+    assert data.runs == {}
+
+
+def test_a_wrong_name_is_refused_with_a_near_one(small: SmallReport) -> None:
+    with pytest.raises(UnknownNameError, match="states"):
+        gather(request(small.folder, small.results, items=("statse",)))
