@@ -219,5 +219,5 @@ def _runner(spec: RunSpec, network: Any, root: Path, work: str) -> Any:
     config = runner_config(spec, around)
     for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "model"):
         del config[name]
-    config |= {"custom_hooks": [], "load_from": None, "resume": False}
+    config |= {"custom_hooks": [], "load_from": None, "resume": False, "log_level": "ERROR"}
     return Runner(model=network, cfg=Config(config), **config)
