@@ -37,9 +37,10 @@ def load_table(
 
     The columns are those of the exported CSV: ``row``, ``label``, ``model``, ``miou_percent`` (the
     median over seeds) with its ``miou_min_percent`` and ``miou_max_percent``, ``gain_points`` with
-    its interval, ``reported_miou_percent`` (the paper's), ``params_m`` and ``macs_g`` (counted on
-    the paper-size network), verdicts with their reasons, ``run_ids``. Numbers are float64 and NaN
-    where there is none, ``seeds`` is int64 (runs behind the row), the rest are strings.
+    its interval and ``gain_p_value``, ``reported_miou_percent`` (the paper's), ``params_m`` and
+    ``macs_g`` (counted on the paper-size network), verdicts with their reasons, ``run_ids``.
+    Numbers are float64 and NaN where there is none, ``seeds`` is int64 (runs behind the row), the
+    rest are strings.
 
     Args:
         name: an item of ``./run_all.sh list``: "table8", "study_controls", one of yours.
