@@ -44,6 +44,7 @@ class RowResult:
     versus_paper: Verdict
     versus_reference: Verdict
     counts: dict[str, CountCell]  # params_m, macs_g, macs_all_g, latency_ms
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def assemble(
     resolver: Resolver,
     store: Store,
     reference: Store | None,
-    counter: Counter,
+    counter: Counter | None,
+    *,
+    gains: bool = True,
 ) -> TableResult:
     """Put one table together from what is stored now.
 
@@ -80,7 +83,9 @@ def assemble(
         resolver: the profile of the plan.
         store: the runs' areas are read from it.
         reference: the project's shipped runs; None: there are none to compare with.
-        counter: counts the paper-size networks, if the table has such columns.
+        counter: counts the paper-size networks, if the table has such columns; None: no counts.
+        gains: whether to draw the intervals of gains and judge claims, which takes most of the
+            time.
     """
     cells = [cell for cell in plan.cells if cell.table == table.name]
     seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
@@ -124,6 +129,7 @@ def assemble(
             RowResult(
                 row=row,
                 model=resolver.model_of(table, row).title,
+                backbone=resolver.model_of(table, row).backbone,
                 dataset=resolver.data_of(table, row).name,
                 paper_dataset=str(row.dataset or table.dataset),
                 records=tuple(run.record for run in done.values() if run.record),
@@ -131,7 +137,9 @@ def assemble(
                 absent=tuple(absent[row.id]),
                 blocked=row.id in blocked,
                 miou=miou,
-                gain=None if baseline.id == row.id else _gain(done, runs[baseline.id], gain),
+                gain=_gain(done, runs[baseline.id], gain)
+                if gains and baseline.id != row.id
+                else None,
                 reference=there,
                 versus_paper=_blocked(absent[row.id])
                 if row.id in blocked
@@ -145,7 +153,7 @@ def assemble(
                 versus_reference=against_reference(
                     measured, there.median if there else None, noise=sure
                 ),
-                counts=count_cells(row, counter.count(table, row) if counted else None),
+                counts=count_cells(row, counter.count(table, row) if counter and counted else None),
             )
         )
     records = {
@@ -159,7 +167,7 @@ def assemble(
         seeds=seeds,
         rows=tuple(rows),
         seed_deviation=deviation,
-        claims=judge(Evidence(table, records, scored)),
+        claims=judge(Evidence(table, records, scored)) if gains else (),
     )
 
 

@@ -119,8 +119,16 @@ class Call:
             show.show_paths(console, paths)
         return COMPLETE
 
-    def run(self, item: str, console: Console, *, dry: bool = False) -> int:
+    def run(
+        self, item: str, console: Console, *, dry: bool = False, style: str | None = None
+    ) -> int:
         """Plan, train what is missing, assemble, print and export; returns the exit code.
+
+        Args:
+            item: a table, or all.
+            console: where tables are printed.
+            dry: only show the plan.
+            style: "paper": in the paper's own columns as well.
 
         Raises:
             UnknownNameError: no row of ``item`` fits the pattern of this call.
@@ -138,7 +146,7 @@ class Call:
         if outcomes:
             plan = self.plan(tables)
         for table in tables:
-            self._table(table, plan, console)
+            self._table(table, plan, console, style)
         if any(outcome.end == "failed" for outcome in outcomes):
             return FAILED
         return COMPLETE if plan.only(self.rows).complete else INCOMPLETE
@@ -179,10 +187,18 @@ class Call:
     def _assembled(self, table: Table, plan: Plan) -> TableResult:
         return assemble(table, plan, self.resolver, self.store, self.reference, self.counter)
 
-    def _table(self, table: Table, plan: Plan, console: Console) -> TableResult:
+    def export(self, item: str, console: Console, style: str | None = None) -> int:
+        """Assemble, print and export from what is stored; trains nothing. Returns the exit code."""
+        tables = self.tables(item)
+        plan = self.plan(tables)
+        for table in tables:
+            self._table(table, plan, console, style)
+        return COMPLETE if plan.complete else INCOMPLETE
+
+    def _table(self, table: Table, plan: Plan, console: Console, style: str | None) -> TableResult:
         result = self._assembled(table, plan)
-        paths = export(result, self.workspace.results / "tables")
-        show.show_table(console, result)
+        paths = export(result, self.workspace.results / "tables", style)
+        show.show_table(console, result, style)
         show.show_paths(console, paths)
         return result
 

@@ -10,15 +10,43 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import data_cli, parity_cli, rescore_cli, weights_cli
-from experiments.errors import NotYetError, SsaError, UnknownNameError
+from experiments import (
+    completion,
+    data_cli,
+    parity_cli,
+    questions_cli,
+    rescore_cli,
+    weights_cli,
+)
+from experiments.errors import NotYetError, SsaError, UnclearNameError, UnknownNameError
+from experiments.options import (
+    DEFAULT_PROFILE,
+    AccumulationOption,
+    DataRootOption,
+    Device,
+    DeviceOption,
+    GpusOption,
+    ItemArgument,
+    JobsOption,
+    ProfileOption,
+    RegistryOption,
+    ResultsOption,
+    RowsOption,
+    ScratchOption,
+    SeedsOption,
+    Style,
+    StyleOption,
+    figure_style,
+    make_call,
+    table_style,
+)
 from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
-DEFAULT_PROFILE = "quick"
-
 
 app = typer.Typer(
+    cls=completion.Door,
+    add_completion=False,  # see experiments/completion.py
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(
@@ -31,100 +59,53 @@ app = typer.Typer(
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-class Device(str, Enum):
-    """Where to train."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Style(str, Enum):
-    """How wide a figure is."""
-
-    column = "column"
-    text = "text"
-
-
 class Only(str, Enum):
     """What part of a table."""
 
     complexity = "complexity"
 
 
-ProfileOption = Annotated[
-    str, typer.Option(help="Size of everything: smoke, quick, camvid, paper.")
-]
-SeedsOption = Annotated[
-    str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
-]
-JobsOption = Annotated[
-    int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
-]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
-DataRootOption = Annotated[
-    Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
-]
-ResultsOption = Annotated[Path, typer.Option(help="Folder that results are written to.")]
-ScratchOption = Annotated[
-    bool,
-    typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
-]
-RowsOption = Annotated[
-    str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
-]
-StyleOption = Annotated[
-    Style | None,
-    typer.Option(help="Width of a figure: a paper's column or its text."),
-]
-GpusOption = Annotated[
-    int, typer.Option(min=1, help="GPUs that train one run together, on the same batch.")
-]
-AccumulationOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Micro-batches a step, for a GPU that the batch does not fit."),
-]
-RegistryOption = Annotated[
-    list[Path] | None,
-    typer.Option("--registry", help="Your own folder of tables/, classifiers/, datasets/, …"),
-]
+def _show_completion(wanted: bool) -> None:
+    if wanted:
+        typer.echo(completion.SCRIPTS[completion.shell_name()], nl=False)
+        raise typer.Exit
 
 
-def _call(
-    profile: str,
-    seeds: str | None = None,
-    jobs: int | None = None,
-    device: Device = Device.cpu,
-    data_root: Path = DEFAULT_DATA_ROOT,
-    results: Path = DEFAULT_RESULTS,
-    registry: list[Path] | None = None,
-    from_scratch: bool = False,
-    rows: str | None = None,
-    gpus: int = 1,
-    accumulation: int | None = None,
-) -> Any:
-    from experiments.call import Call, choose_device, choose_jobs, parse_seeds, without_weights
-    from experiments.registry import load_registry
+def _install_completion(wanted: bool) -> None:
+    if wanted:
+        shell = completion.shell_name()
+        path = completion.install(shell)
+        typer.echo(f"Completion for {shell} is in {path}; a new terminal has it.")
+        raise typer.Exit
 
-    loaded = load_registry(registry or [])
-    chosen, deviations = loaded.profile(profile), tuple[str, ...]()
-    if from_scratch:
-        chosen, deviations = without_weights(chosen)
-    try:
-        where = choose_device(device.value)
-        wanted = parse_seeds(seeds, chosen)
-        wide = choose_jobs(jobs, where, gpus)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    return Call(
-        loaded, chosen, wanted, workspace, wide, where, deviations, rows, gpus, accumulation
-    )
+
+@app.callback()
+def door(
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Let the Tab key complete items, verbs, rows and profiles in this shell.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Print the script that does so.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
 
 
 @app.command(hidden=True)
 def run(
-    item: str,
+    item: ItemArgument,
     profile: ProfileOption = DEFAULT_PROFILE,
     seeds: SeedsOption = None,
     jobs: JobsOption = None,
@@ -148,7 +129,7 @@ def run(
     """
     from experiments.console import make_console
 
-    call = _call(
+    call = make_call(
         profile,
         seeds,
         jobs,
@@ -165,12 +146,12 @@ def run(
         raise typer.Exit(_draw(call, [item], style, dry=dry_run))
     if only is Only.complexity:
         raise typer.Exit(call.count(item, make_console()))
-    raise typer.Exit(call.run(item, make_console(), dry=dry_run))
+    raise typer.Exit(call.run(item, make_console(), dry=dry_run, style=table_style(style)))
 
 
 @app.command()
 def plan(
-    item: str,
+    item: ItemArgument,
     profile: ProfileOption = DEFAULT_PROFILE,
     seeds: SeedsOption = None,
     jobs: JobsOption = None,
@@ -186,7 +167,9 @@ def plan(
 
     cpu = Device.cpu
     where = (data_root, results, registry)
-    call = _call(profile, seeds, jobs, cpu, *where, from_scratch, rows, accumulation=accumulation)
+    call = make_call(
+        profile, seeds, jobs, cpu, *where, from_scratch, rows, accumulation=accumulation
+    )
     if item in call.registry.figures:
         raise typer.Exit(_draw(call, [item], None, dry=True))
     raise typer.Exit(call.run(item, make_console(), dry=True))
@@ -203,7 +186,7 @@ def figures(
     style: StyleOption = None,
 ) -> None:
     """Draw every figure from what is stored; trains nothing and says what is missing (exit 3)."""
-    call = _call(profile, seeds, 1, Device.cpu, data_root, results, registry, from_scratch)
+    call = make_call(profile, seeds, 1, Device.cpu, data_root, results, registry, from_scratch)
     raise typer.Exit(_draw(call, list(call.registry.figures), style, train=False))
 
 
@@ -214,7 +197,7 @@ def _draw(
     from experiments.draw import draw
 
     chosen = [call.registry.figure(name) for name in names]
-    width: Any = None if style is None else style.value
+    width: Any = figure_style(style)
     return draw(call, chosen, make_console(), style=width, train=train, dry=dry)
 
 
@@ -233,7 +216,7 @@ def extract(
     from experiments.console import make_console
     from experiments.draw import extract_item
 
-    call = _call(profile, seeds, 1, device, data_root, results, registry, from_scratch)
+    call = make_call(profile, seeds, 1, device, data_root, results, registry, from_scratch)
     raise typer.Exit(extract_item(call, item, make_console()))
 
 
@@ -244,17 +227,25 @@ def list_(registry: RegistryOption = None) -> None:
 
     from experiments.console import make_console
     from experiments.extensions import own_names
-    from experiments.registry import load_registry, paper_items
+    from experiments.registry import STUDY, load_registry, paper_items
 
     loaded, console = load_registry(registry or []), make_console()
-    console.print("Items:")
     declared = {
         **{n: f"{table.title} ({len(table.rows)} rows)" for n, table in loaded.tables.items()},
         **{n: figure.title for n, figure in loaded.figures.items()},
     }
-    for name in (*paper_items(), *(n for n in declared if n not in paper_items())):
-        text = declared.get(name, "not in the registry yet")
-        console.print(f"  {name:<16}{escape(text)}")
+    others = [name for name in declared if name not in paper_items()]
+    studies = [name for name in others if name.startswith(STUDY)]
+    groups = {
+        "The paper's tables and figures": paper_items(),
+        "Studies of ours": studies,
+        "Others": [name for name in others if name not in studies],
+    }
+    for heading, members in groups.items():
+        if members:
+            console.print(f"{heading}:")
+        for name in members:
+            console.print(f"  {name:<16}{escape(declared.get(name, 'not in the registry yet'))}")
     console.print("Profiles:")
     for chosen in loaded.profiles.values():
         console.print(f"  {chosen.name:<16}{escape(chosen.title)}")
@@ -283,7 +274,7 @@ def doctor(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="classifier, latency or loading.")],
+    name: Annotated[str, typer.Argument(help="assemble, classifier, latency or loading.")],
     results: ResultsOption = DEFAULT_RESULTS,
 ) -> None:
     """Measure speed and memory side by side; further options go to the benchmark (see its --help).
@@ -330,7 +321,12 @@ def report(
 
 @app.command()
 def complexity(
-    model: Annotated[str, typer.Argument(help="Name of a model file; `list` shows them.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a model file; `list` shows them.", autocompletion=completion.models
+        ),
+    ],
     classifier: Annotated[str, typer.Option(help="Beside softmax, its baseline.")] = "ssa",
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 150,
     size: Annotated[int, typer.Option(min=1, help="Side of the input, pixels.")] = 512,
@@ -347,6 +343,7 @@ def complexity(
 
 
 app.command("evaluate")(rescore_cli.evaluate)
+questions_cli.register(app)
 app.add_typer(weights_cli.app, name="weights")
 app.add_typer(parity_cli.app, name="parity")
 app.add_typer(data_cli.app, name="data")
@@ -377,10 +374,16 @@ def expand(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
     try:
-        code = app(expand(sys.argv[1:]), prog_name="./run_all.sh", standalone_mode=False)
+        completion.answer_shells()
+        code = app(
+            expand(sys.argv[1:]),
+            prog_name=f"./{completion.DOOR}",
+            complete_var=completion.VARIABLE,
+            standalone_mode=False,
+        )
         if code == INTERRUPTED:  # newer typers return it, older ones raise Abort
             raise KeyboardInterrupt
-    except UnknownNameError as error:
+    except (UnknownNameError, UnclearNameError) as error:
         code = _say(str(error), USAGE)
     except NotYetError as error:
         code = _say(str(error), INCOMPLETE)

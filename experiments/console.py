@@ -19,12 +19,22 @@ from experiments.claim_text import claims_heading, show_claim
 from experiments.cost import GpuHours
 from experiments.count_table import CountTable, count_columns, count_notes, count_rows
 from experiments.estimate import Estimate, Pace
-from experiments.export import alignment, caption, display_columns, display_rows, footnotes
+from experiments.export import (
+    PAPER_STYLE,
+    alignment,
+    caption,
+    display_columns,
+    display_rows,
+    footnotes,
+    notes_of_rows,
+)
 from experiments.launch import Outcome
+from experiments.layout import LEGEND, lay_out
 from experiments.plan import Plan, PlannedRun
 from experiments.progress import Progress as Where
 from experiments.progress import read_progress
 from experiments.store import RunFolder
+from experiments.text import Cell, Section
 
 WIDTH_WITHOUT_TERMINAL = 180
 TICK_S = 0.5
@@ -41,8 +51,11 @@ def make_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
-def show_table(console: Console, result: TableResult) -> None:
-    """Print a table with its caption and notes."""
+def show_table(console: Console, result: TableResult, style: str | None = None) -> None:
+    """Print a table with its caption and notes; style "paper" in the paper's own columns."""
+    if style == PAPER_STYLE:
+        _show_in_paper_columns(console, result)
+        return
     table = RichTable(title=escape(result.table.source), caption=escape(caption(result)))
     for name, side in zip(display_columns(result), alignment(result)):
         table.add_column(escape(name), justify="right" if side == "r" else "left")
@@ -55,6 +68,28 @@ def show_table(console: Console, result: TableResult) -> None:
         console.print(claims_heading(result.profile))
     for claim in result.claims:
         console.print(escape(f"  {show_claim(claim)}"))
+
+
+def _show_in_paper_columns(console: Console, result: TableResult) -> None:
+    laid = lay_out(result, notes_of_rows(result))
+    text = f"{caption(result)} {LEGEND}"
+    table = RichTable(title=escape(result.table.source), caption=escape(text))
+    for name, side in zip(laid.flat_columns, laid.alignment):
+        table.add_column(escape(name), justify="right" if side == "r" else "left")
+    for row in laid.rows:
+        if isinstance(row, Section):
+            table.add_section()
+            if row.title:
+                table.add_row(escape(row.title), style="bold")
+        else:
+            table.add_row(*(escape(str(cell)) for cell in row), style=_style_of(row))
+    console.print(table)
+    for number, note, _ in footnotes(result):
+        console.print(escape(f"[{number}] {note}"))
+
+
+def _style_of(row: Sequence[Cell]) -> str:
+    return "italic dim" if row[0].italic else ""
 
 
 def show_counts(console: Console, result: CountTable) -> None:

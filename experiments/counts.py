@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,9 @@ class Count(Stored):
     size: int  # side of the input, pixels
 
 
+LookUp = Callable[[ModelCard, Row, int, int], Count | None]  # the last: classes, side in pixels
+
+
 @dataclass(frozen=True)
 class CountCell:
     """One complexity number of a row beside the paper's."""
@@ -69,17 +73,43 @@ class Counter:
         Raises:
             SsaError: the network cannot be built; results cannot be written.
         """
+        found = self._find(table, row, self._counted)
+        assert found is not None
+        return found
+
+    def known(self, table: Table, row: Row) -> Count | None:
+        """:meth:`count` if it has been made before; nothing is counted now."""
+        return self._find(table, row, self._stored)
+
+    def _find(self, table: Table, row: Row, look_up: LookUp) -> Count | None:
         card = self.registry.model(str(row.model or table.model))
         dataset = str(row.dataset or table.dataset)
         size = row.counted_with.get("size", SIDE_OF.get(dataset, SIDE))
         num_classes = row.counted_with.get("num_classes") or _num_classes(dataset)
-        found = self._look_up(card, row, num_classes, size)
-        if table.params_num_classes in (None, num_classes):
+        found = look_up(card, row, num_classes, size)
+        if found is None or table.params_num_classes in (None, num_classes):
             return found
-        once = self._look_up(card, row, int(table.params_num_classes or 0), size)
-        return found.model_copy(update={"params_m": once.params_m})
+        once = look_up(card, row, int(table.params_num_classes or 0), size)
+        return found.model_copy(update={"params_m": once.params_m}) if once else None
 
-    def _look_up(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Count:
+    def _counted(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Count:
+        found = self._stored(card, row, num_classes, size)
+        if found is None:
+            classifier = resolve_classifier(row)
+            found = _count(card, classifier, row.model_overrides, num_classes, size)
+            path = self.path(card, row, num_classes, size)
+            write_atomically(path, found.model_dump_json(indent=1) + "\n")
+        return found
+
+    def _stored(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Count | None:
+        try:
+            text = self.path(card, row, num_classes, size).read_text()
+            return Count.model_validate_json(text)
+        except (OSError, ValidationError):
+            return None
+
+    def path(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Path:
+        """Where a count is kept: the name holds a digest of all that it depends on."""
         classifier = resolve_classifier(row)
         asked = {
             "segmentor": card.segmentor,
@@ -92,13 +122,7 @@ class Counter:
             **own_code(classifier["name"]),
         }
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.folder / f"{card.name}-{classifier['name']}-{num_classes}-{size}-{key}.json"
-        try:
-            return Count.model_validate_json(path.read_text())
-        except (OSError, ValidationError):
-            count = _count(card, classifier, row.model_overrides, num_classes, size)
-        write_atomically(path, count.model_dump_json(indent=1) + "\n")
-        return count
+        return self.folder / f"{card.name}-{classifier['name']}-{num_classes}-{size}-{key}.json"
 
 
 def _count(

@@ -10,6 +10,7 @@ __all__ = [
     "RegistryError",
     "SsaError",
     "StoreError",
+    "UnclearNameError",
     "UnknownNameError",
 ]
 
@@ -20,6 +21,10 @@ class RegistryError(SsaError):
 
 class StoreError(SsaError):
     """Results that cannot be written (disk full, no permission)."""
+
+
+class UnclearNameError(SsaError):
+    """A name on the command line that means nothing, or several things; the sentence says which."""
 
 
 class NotYetError(SsaError):

@@ -16,31 +16,55 @@ from experiments.assemble import RowResult, TableResult
 from experiments.claim_text import claim_document, claims_heading, show_claim
 from experiments.counts import CountCell
 from experiments.files import write_atomically
+from experiments.layout import LEGEND, lay_out
+from experiments.ranking import Mark, marks
 from experiments.records import Record
 from experiments.schema import Metric
 from experiments.statistics import Gain, Summary
-from experiments.text import MISSING, latex_table, markdown_table, table_stem
+from experiments.text import (
+    MISSING,
+    PREAMBLE,
+    STANDALONE,
+    Cell,
+    latex_table,
+    markdown_table,
+    table_stem,
+)
 
 DEFAULT_PROFILE = "quick"
+PAPER_STYLE = "paper"
 
 
-def export(result: TableResult, folder: Path) -> list[Path]:
+def export(result: TableResult, folder: Path, style: str | None = None) -> list[Path]:
     """Write ``folder/<name>.{csv,md,tex,json}`` and return the paths.
+
+    Beside them stand ``preamble.tex`` and ``standalone.tex``, which the LaTeX needs.
+
+    Args:
+        result: the assembled table.
+        folder: where to.
+        style: "paper" writes ``<name>-style-paper.{md,tex}`` as well, in the paper's columns.
 
     Raises:
         StoreError: the disk is full or may not be written.
     """
     writers: dict[str, Callable[[TableResult], str]] = {
-        "csv": to_csv,
-        "md": to_markdown,
-        "tex": to_latex,
-        "json": to_json,
+        ".csv": to_csv,
+        ".md": to_markdown,
+        ".tex": to_latex,
+        ".json": to_json,
     }
+    if style == PAPER_STYLE:
+        writers |= {"-style-paper.md": to_paper_markdown, "-style-paper.tex": to_paper_latex}
     paths = []
-    for suffix, write in writers.items():
-        path = folder / f"{file_stem(result)}.{suffix}"
+    for end, write in writers.items():
+        path = folder / f"{file_stem(result)}{end}"
         write_atomically(path, write(result))
         paths.append(path)
+    for name, text in (("preamble.tex", PREAMBLE), ("standalone.tex", STANDALONE)):
+        path = folder / name
+        if not path.exists() or path.read_text(errors="replace") != text:
+            write_atomically(path, text)
     return paths
 
 
@@ -193,21 +217,22 @@ def several_datasets(result: TableResult) -> bool:
     return len({row.paper_dataset for row in result.rows}) > 1
 
 
-def display_rows(result: TableResult) -> list[list[str]]:
-    """The printed table's cells as text."""
-    notes = footnotes(result)
+def cells(result: TableResult) -> list[list[Cell]]:
+    """The printed table's cells and how they stand out."""
+    notes, ranked = notes_of_rows(result), marks(result)
+    of_paper = of_the_paper(result)
     return [
         [
-            row.row.label + "".join(f"[{number}]" for number, _, ids in notes if row.row.id in ids),
-            *([row.paper_dataset] if several_datasets(result) else []),
-            *(show_count(row.counts[metric]) for metric in counted_columns(result)),
-            show_summary(row.miou),
-            show_gain(row.gain),
-            show_p_value(row.gain),
-            *([show_number(row.row.reported.miou)] if of_the_paper(result) else []),
-            *([_reference(row)] if has_reference(result) else []),
-            *([str(row.versus_paper)] if of_the_paper(result) else []),
-            *([str(row.versus_reference)] if has_reference(result) else []),
+            Cell(row.row.label, notes=notes.get(row.row.id, ())),
+            *([Cell(row.paper_dataset)] if several_datasets(result) else []),
+            *(Cell(show_count(row.counts[metric])) for metric in counted_columns(result)),
+            _miou_cell(row, ranked.get(row.row.id, "")),
+            Cell(show_gain(row.gain), arrow=True),
+            Cell(show_p_value(row.gain)),
+            *([Cell(show_number(row.row.reported.miou))] if of_paper else []),
+            *([Cell(_reference(row))] if has_reference(result) else []),
+            *([Cell(str(row.versus_paper))] if of_paper else []),
+            *([Cell(str(row.versus_reference))] if has_reference(result) else []),
         ]
         for row in result.rows
     ]
@@ -215,6 +240,25 @@ def display_rows(result: TableResult) -> list[list[str]]:
 
 def _reference(row: RowResult) -> str:
     return show_number(row.reference.median if row.reference else None)
+
+
+def _miou_cell(row: RowResult, mark: Mark) -> Cell:
+    median, space, spread = show_summary(row.miou).partition(" ")
+    return Cell(median, space + spread, mark)
+
+
+def display_rows(result: TableResult) -> list[list[str]]:
+    """The printed table's cells as plain text."""
+    return [[str(cell) for cell in row] for row in cells(result)]
+
+
+def notes_of_rows(result: TableResult) -> dict[str, tuple[int, ...]]:
+    """Row id → the numbers of its footnotes."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, _, ids in footnotes(result):
+        for row_id in ids:
+            found[row_id] = (*found.get(row_id, ()), number)
+    return found
 
 
 def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
@@ -273,15 +317,42 @@ def claim_list(result: TableResult) -> str:
 
 
 def to_latex(result: TableResult) -> str:
-    """A ``table`` environment with booktabs rules; needs ``\\usepackage{booktabs,graphicx}``."""
+    """A ``table`` environment with booktabs rules; needs ``preamble.tex``."""
     notes = [(number, text) for number, text, _ in footnotes(result)]
     return latex_table(
         file_stem(result),
         caption(result),
         display_columns(result),
-        display_rows(result),
+        cells(result),
         alignment(result),
         notes,
+    )
+
+
+def to_paper_latex(result: TableResult) -> str:
+    """:func:`to_latex` in the paper's own columns."""
+    laid = lay_out(result, notes_of_rows(result))
+    return latex_table(
+        f"{file_stem(result)}-style-paper",
+        f"{caption(result)} {LEGEND}",
+        laid.columns,
+        laid.rows,
+        laid.alignment,
+        [(number, text) for number, text, _ in footnotes(result)],
+        laid.spans,
+    )
+
+
+def to_paper_markdown(result: TableResult) -> str:
+    """:func:`to_markdown` in the paper's own columns."""
+    laid = lay_out(result, notes_of_rows(result))
+    return markdown_table(
+        result.table.source,
+        f"{caption(result)} {LEGEND}",
+        laid.flat_columns,
+        laid.rows,
+        laid.alignment,
+        [(number, text) for number, text, _ in footnotes(result)],
     )
 
 

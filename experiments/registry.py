@@ -21,6 +21,7 @@ from experiments.schema import Declared, ModelCard, Profile, Protocol, Table
 HERE = Path(__file__).resolve().parent
 NUMBER_OF_TABLES = 13
 NUMBER_OF_FIGURES = 8
+STUDY = "study_"  # how the names of our own studies begin
 
 T = TypeVar("T", bound=Declared)
 

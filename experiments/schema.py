@@ -215,6 +215,24 @@ Claim = Annotated[
 ]
 
 
+class Layout(Declared):
+    """The columns of a table as the paper prints it; rows of one network share a line."""
+
+    heading: str = "Method"  # of the first column
+    #: heading → switch of the classifier, printed in place of the label
+    switches: dict[str, str] = Field(default_factory=dict)
+    backbone: bool = False  # printed beside the label
+    columns: tuple[str, ...]  # a metric, or <data set>.<metric>
+
+    @field_validator("columns")
+    @classmethod
+    def _metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for column in value:
+            if column.rpartition(".")[2] not in METRICS:
+                raise ValueError(f"column '{column}' ends in no metric: {', '.join(METRICS)}")
+        return value
+
+
 class Table(Declared):
     """A table of the paper, or a study declared like one."""
 
@@ -225,6 +243,7 @@ class Table(Declared):
     model: str | None = None
     dataset: str | None = None
     columns: tuple[Metric, ...] = ("miou",)
+    layout: Layout | None = None  # the paper's own; None: label and ``columns``
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
     claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict

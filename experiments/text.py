@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-import pandas as pd
+from dataclasses import dataclass
+from typing import Literal
 
 MISSING = "–"
 
@@ -25,6 +25,9 @@ _LATEX = {
     "≤": r"$\le$",
     "≠": r"$\neq$",
     "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "τ": r"$\tau$",
     "λ": r"$\lambda$",
     "φ": r"$\varphi$",
@@ -35,10 +38,80 @@ _LATEX = {
     "]": "{]}",
 }
 
+#: beside the exports: what their LaTeX needs, and a document around one of them
+PREAMBLE = r"""% What the tables in this folder need; in a paper: \input{tables/preamble}
+\usepackage{booktabs}
+\usepackage{graphicx}
+"""
+STANDALONE = r"""% One table as a document of its own, in this folder:
+%   pdflatex -jobname table08 '\def\tablefile{table08}\input{standalone}'
+\documentclass{article}
+\input{preamble}
+\pagestyle{empty}
+\begin{document}
+\input{\tablefile}
+\end{document}
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The text of one cell and how it stands out."""
+
+    text: str
+    rest: str = ""  # printed after it, never emphasised
+    mark: Literal["", "best", "second"] = ""
+    italic: bool = False  # a number that is reported, not ours
+    notes: tuple[int, ...] = ()
+    arrow: bool = False  # a signed number whose sign LaTeX shows as an arrow
+
+    def __str__(self) -> str:
+        return self.text + self.rest + "".join(f"[{number}]" for number in self.notes)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A rule between rows, with a heading or without."""
+
+    title: str = ""
+
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Text that LaTeX prints as it stands; ``λ_r`` becomes a symbol with an index."""
+    return re.sub(r"([τλφ])_([a-z])|.", _escape, text, flags=re.DOTALL)
+
+
+def _escape(match: re.Match[str]) -> str:
+    if match.group(1):
+        return f"{_LATEX[match.group(1)][:-1]}_{match.group(2)}$"
+    return _LATEX.get(match.group(), match.group())
+
+
+def with_arrow(signed: str) -> str:
+    """``+1.20`` → ``↑1.20``, ``−0.30`` → ``↓0.30``; nothing at 0."""
+    if re.fullmatch(r"[+−]0\.?0*", signed.split(" ")[0]):
+        return signed[1:]
+    arrows = {"+": "↑", "−": "↓"}
+    return arrows[signed[0]] + signed[1:] if signed[:1] in arrows else signed
+
+
+def latex_cell(cell: str | Cell) -> str:
+    """A cell as LaTeX: bold best, underlined second, italics for what is reported."""
+    if isinstance(cell, str):
+        return escape_latex(cell)
+    text = escape_latex(with_arrow(cell.text) if cell.arrow else cell.text)
+    if cell.mark:
+        text = rf"\{'textbf' if cell.mark == 'best' else 'underline'}{{{text}}}"
+    text += escape_latex(cell.rest)
+    if cell.italic and (cell.text or cell.rest):
+        text = rf"\textit{{{text}}}"
+    return text + (rf"\textsuperscript{{{','.join(map(str, cell.notes))}}}" if cell.notes else "")
+
+
+def markdown_cell(cell: str | Cell) -> str:
+    """A cell of a pipe table; only italics stand out, so that numbers stay easy to copy."""
+    text = str(cell).replace("|", "\\|")
+    return f"*{text}*" if isinstance(cell, Cell) and cell.italic and text else text
 
 
 def table_stem(name: str) -> str:
@@ -51,7 +124,7 @@ def markdown_table(
     source: str,
     caption: str,
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[str | Cell] | Section],
     alignment: str,
     notes: Sequence[tuple[int, str]],
 ) -> str:
@@ -63,7 +136,14 @@ def markdown_table(
     lines = [f"**{source}.** {caption}", ""]
     lines.append("| " + " | ".join(columns) + " |")
     lines.append("|" + "|".join(" ---: " if side == "r" else " --- " for side in alignment) + "|")
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
+    for row in rows:
+        if isinstance(row, Section):
+            if row.title:
+                lines.append(
+                    "| " + " | ".join([f"**{row.title}**"] + [""] * (len(columns) - 1)) + " |"
+                )
+        else:
+            lines.append("| " + " | ".join(map(markdown_cell, row)) + " |")
     if notes:
         lines += ["", *(f"[{number}] {text}  " for number, text in notes)]
     return "\n".join(lines) + "\n"
@@ -73,29 +153,59 @@ def latex_table(
     label: str,
     caption: str,
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[str | Cell] | Section],
     alignment: str,
     notes: Sequence[tuple[int, str]],
+    spans: Sequence[tuple[str, int]] = (),
 ) -> str:
     """A ``table`` environment with booktabs rules, every text escaped.
 
     Args:
         label: of ``\\ref{tab:…}``.
         alignment: ``l`` or ``r`` a column.
+        spans: headings above the columns, each with the number of columns that it spans.
     """
-    frame = pd.DataFrame([[escape_latex(cell) for cell in row] for row in rows])
-    frame.columns = pd.Index([escape_latex(name) for name in columns])
-    body = frame.style.hide(axis="index").to_latex(hrules=True, column_format=alignment)
     lines = [
-        "% needs \\usepackage{booktabs,graphicx}",
+        "% needs the packages of preamble.tex; standalone.tex prints it alone",
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{escape_latex(caption)}}}",
         f"\\label{{tab:{label}}}",
         "\\resizebox{\\linewidth}{!}{%",
-        body.rstrip().replace("\\end{tabular}", "\\end{tabular}}"),
-        *(["\\par\\smallskip\\raggedright\\footnotesize"] if notes else []),
-        *(f"[{n}] {escape_latex(text)}\\par" for n, text in notes),
-        "\\end{table}",
+        f"\\begin{{tabular}}{{{alignment}}}",
+        "\\toprule",
+        *_span_lines(spans),
+        _line(columns),
+        "\\midrule",
     ]
-    return "\n".join(lines) + "\n"
+    for index, row in enumerate(rows):
+        if not isinstance(row, Section):
+            lines.append(_line(row))
+            continue
+        if index:
+            lines.append("\\midrule")
+        if row.title:
+            title = escape_latex(row.title)
+            lines.append(f"\\multicolumn{{{len(columns)}}}{{l}}{{\\textit{{{title}}}}} \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}}"]
+    if notes:
+        lines.append("\\par\\smallskip\\raggedright\\footnotesize")
+    lines += [f"\\textsuperscript{{{n}}} {escape_latex(text)}\\par" for n, text in notes]
+    return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def _line(cells: Sequence[str | Cell]) -> str:
+    return " & ".join(map(latex_cell, cells)) + " \\\\"
+
+
+def _span_lines(spans: Sequence[tuple[str, int]]) -> list[str]:
+    if not any(title for title, _ in spans):
+        return []
+    cells, rules, column = [], [], 1
+    for title, width in spans:
+        text = escape_latex(title)
+        cells.append(f"\\multicolumn{{{width}}}{{c}}{{{text}}}" if title else " & " * (width - 1))
+        if title:
+            rules.append(f"\\cmidrule(lr){{{column}-{column + width - 1}}}")
+        column += width
+    return [" & ".join(cells) + " \\\\", " ".join(rules)]

@@ -135,8 +135,8 @@ def test_a_plan_trains_nothing(trained: Lab, tmp_path: Path) -> None:
 
 
 def test_a_table_is_printed_and_exported(trained: Lab) -> None:
-    suffixes = ("csv", "json", "md", "tex")
-    assert list(exports(trained)) == [f"pair-smoke.{suffix}" for suffix in suffixes]
+    names = [f"pair-smoke.{suffix}" for suffix in ("csv", "json", "md", "tex")]
+    assert list(exports(trained)) == [*names, "preamble.tex", "standalone.tex"]
     document = json.loads(exports(trained)["pair-smoke.json"])
     assert document["complete"] is True
     baseline, full = document["rows"]

@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 from rich.console import Console
 from samples import make_areas, make_record, make_spec
 
-from experiments.assemble import RowResult, TableResult
+from experiments.assemble import RowResult, TableResult, assemble
+from experiments.call import stored_call
 from experiments.console import show_table
 from experiments.counts import count_cells
 from experiments.export import (
@@ -28,15 +31,26 @@ from experiments.export import (
     to_json,
     to_latex,
     to_markdown,
+    to_paper_latex,
+    to_paper_markdown,
 )
+from experiments.layout import lay_out, miou_digits
+from experiments.ranking import marks
 from experiments.registry import load_registry
-from experiments.schema import ClassifierChoice, Reported, Row, Table
+from experiments.schema import METRICS, ClassifierChoice, Reported, Row, Table
 from experiments.statistics import Gain, Summary, bootstrap_gain, summarise
-from experiments.text import escape_latex
+from experiments.text import PREAMBLE, Cell, Section, escape_latex, latex_cell, with_arrow
 from experiments.verdict import Verdict
 
 GOLDEN = Path(__file__).with_name("golden")
-WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "json": to_json}
+WRITERS = {
+    ".csv": to_csv,
+    ".md": to_markdown,
+    ".tex": to_latex,
+    ".json": to_json,
+    "-style-paper.md": to_paper_markdown,
+    "-style-paper.tex": to_paper_latex,
+}
 SPECIALS = r"50 % of A_1 & B#2 costs $3 {~^} \n <τ ≤ −1> | [x] “é”"
 
 
@@ -121,7 +135,7 @@ def make_result(profile: str = "quick", name: str = "table8") -> TableResult:
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_exports_are_as_they_were(suffix: str) -> None:
-    path, text = GOLDEN / f"table08.{suffix}", WRITERS[suffix](make_result())
+    path, text = GOLDEN / f"table08{suffix}", WRITERS[suffix](make_result())
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
@@ -225,22 +239,189 @@ def test_what_latex_would_take_for_a_command_is_escaped(character: str) -> None:
 
 
 def compiles(body: str, folder: Path) -> None:
+    (folder / "preamble.tex").write_text(PREAMBLE)
+    start = "\\documentclass{article}\\input{preamble}"
+    document = f"{start}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    (folder / "paper.tex").write_text(document)
+    pdflatex(folder, "paper", "paper.tex")
+
+
+def pdflatex(folder: Path, name: str, source: str) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not here (Debian: texlive-latex-recommended)")
-    preamble = "\\documentclass{article}\\usepackage{booktabs,graphicx}"
-    document = f"{preamble}\\begin{{document}}\n{body}\n\\end{{document}}\n"
-    (folder / "paper.tex").write_text(document)
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-jobname", name, source]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Missing character" not in (folder / "paper.log").read_text(errors="replace")
-    assert (folder / "paper.pdf").stat().st_size > 1000
+    assert "Missing character" not in (folder / f"{name}.log").read_text(errors="replace")
+    assert (folder / f"{name}.pdf").stat().st_size > 1000
 
 
 def test_an_exported_table_compiles(tmp_path: Path) -> None:
     compiles(to_latex(make_result()), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TableResult]:
+    """Every table of the registry, assembled from nothing and filled with made numbers."""
+    call = stored_call("quick", [0, 1, 2], tmp_path_factory.mktemp("results"))
+    filled = {}
+    tables = list(call.registry.tables.values())
+    plan = call.plan(tables)
+    for table in tables:
+        empty = assemble(table, plan, call.resolver, call.store, None, None)
+        rows = tuple(
+            replace(
+                row,
+                miou=summarise([30 + index / 7, 31 + index / 3, 29.5 + index % 4]),
+                gain=Gain((-1) ** index * (1.25 + index), -9.0, 9.0, 3, 8, 0.5),
+            )
+            if index % 5 != 3
+            else row
+            for index, row in enumerate(empty.rows)
+        )
+        filled[table.name] = replace(empty, rows=rows)
+    return filled
+
+
+def test_every_table_compiles_in_both_styles(
+    everything: dict[str, TableResult], tmp_path: Path
+) -> None:
+    body = []
+    for result in everything.values():
+        paths = export(result, tmp_path, style="paper")
+        body += [f"\\input{{{path.stem}}}\\clearpage" for path in paths if path.suffix == ".tex"]
+    assert len(body) == 2 * len(everything) >= 2 * 13
+    compiles("\n".join(body), tmp_path)
+
+
+def test_a_table_compiles_alone_with_what_stands_beside_it(tmp_path: Path) -> None:
+    export(make_result(), tmp_path)
+    pdflatex(tmp_path, "table08", "\\def\\tablefile{table08}\\input{standalone}")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("table1", "tex"), ("table2", "md"), ("table13", "md")]
+)
+def test_the_papers_own_columns_are_as_they_were(
+    everything: dict[str, TableResult], name: str, suffix: str
+) -> None:
+    result = everything[name]
+    # what follows from the run's settings is not the layout's affair
+    bare = [replace(row, absent=(), dataset="scenes") for row in result.rows]
+    write = to_paper_latex if suffix == "tex" else to_paper_markdown
+    text = write(replace(result, rows=tuple(bare)))
+    path = GOLDEN / f"{file_stem(result)}-style-paper.{suffix}"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+SPEC = Path(__file__).resolve().parents[3] / "shared" / "spec" / "paper_tables.json"
+SPEC_NAMES = {"mIoU": "miou", "params_M": "params_m", "flops_G": "macs_g"}
+
+
+@pytest.mark.skipif(not SPEC.exists(), reason=f"{SPEC} is not here")
+@pytest.mark.parametrize("number", range(1, 14))
+def test_the_columns_are_those_that_the_paper_prints(number: int) -> None:
+    table = load_registry().table(f"table{number}")
+    printed = json.loads(SPEC.read_text())["tables"][f"table_{number}"]["columns"]
+    datasets = {"ADE20K": "ade20k", "COCO-Stuff": "coco_stuff10k", "PASCAL": "pascal_context"}
+    expected = []
+    for column in printed:
+        over, _, metric = column.rpartition(" ")
+        if (name := SPEC_NAMES.get(metric, metric)) in METRICS:
+            prefix = next((ours for theirs, ours in datasets.items() if theirs in over), "")
+            expected.append(f"{prefix}.{name}" if prefix else name)
+    layout = table.layout
+    assert layout is not None
+    assert list(layout.columns) == expected
+    assert layout.backbone == ("backbone" in printed)
+    stubs = [c for c in printed if "lambda" in c]
+    assert [f"λ_{c[-1]}" for c in stubs] == list(layout.switches)
+
+
+def test_each_printed_number_stands_on_a_reported_line(
+    everything: dict[str, TableResult],
+) -> None:
+    for result in everything.values():
+        laid = lay_out(result, {})
+        cells = [c for row in laid.rows if not isinstance(row, Section) for c in row]
+        shown = Counter(c.text for c in cells if c.italic)
+        digits = miou_digits(result)
+        for row in result.rows:
+            if row.row.reported.miou is not None:
+                assert shown[f"{row.row.reported.miou:.{digits}f}"] > 0, row.row.id
+        ours = {c.text for c in cells if not c.italic}
+        for row in result.rows:
+            if row.miou is not None:
+                assert f"{row.miou.median:.{digits}f}" in ours, row.row.id
+
+
+# --- which is best --------------------------------------------------------------------------------
+
+
+def ranked(*mious: float | None, **changes: Any) -> dict[str, str]:
+    rows = tuple(
+        make_row(f"r{index}", miou=None if miou is None else Summary(miou, miou, miou, 1))
+        for index, miou in enumerate(mious)
+    )
+    result = replace(make_result(), rows=rows)
+    table = result.table.model_copy(update={"rows": tuple(row.row for row in rows)} | changes)
+    return dict(marks(replace(result, table=table)))
+
+
+def test_the_best_is_bold_and_the_second_underlined_by_the_raw_number() -> None:
+    assert ranked(40.0, 42.001, 42.002) == {"r2": "best", "r1": "second"}
+    assert ranked(40.0, None, 41.0) == {"r2": "best"}, "of two there is no second"
+    assert ranked(40.0) == ranked(None, None) == {}
+
+
+def test_equals_share_a_place() -> None:
+    assert ranked(42.0, 42.0, 41.0) == {"r0": "best", "r1": "best"}
+    assert ranked(43.0, 42.0, 42.0, 41.0) == {"r0": "best", "r1": "second", "r2": "second"}
+
+
+def test_rows_over_another_baseline_are_not_compared(everything: dict[str, TableResult]) -> None:
+    result = everything["table1"]
+    found = marks(result)
+    pairs = {(result.table.baseline_of(r.row).id, r.paper_dataset) for r in result.rows}
+    whole = [
+        key
+        for key in pairs
+        if all(
+            r.miou
+            for r in result.rows
+            if (result.table.baseline_of(r.row).id, r.paper_dataset) == key
+        )
+    ]
+    assert list(found.values()).count("best") == len(whole)
+    assert "second" not in found.values()
+
+
+@pytest.mark.parametrize(
+    ("signed", "shown"),
+    [
+        ("+1.20", "↑1.20"),
+        ("−0.30 [−1.00, +2.00]", "↓0.30 [−1.00, +2.00]"),
+        ("+0.00", "0.00"),
+        ("−0.0", "0.0"),
+        ("–", "–"),
+    ],
+)
+def test_a_gain_points_up_or_down(signed: str, shown: str) -> None:
+    assert with_arrow(signed) == shown
+
+
+def test_latex_marks_what_stands_out() -> None:
+    assert latex_cell(Cell("42.1", " (4–5)", "best")) == r"\textbf{42.1} (4--5)"
+    assert latex_cell(Cell("42.1", mark="second", notes=(1, 3))) == (
+        r"\underline{42.1}\textsuperscript{1,3}"
+    )
+    assert latex_cell(Cell("40.0", " (↑1.0)", italic=True)) == r"\textit{40.0 ($\uparrow$1.0)}"
+    assert latex_cell(Cell("+1.0", arrow=True)) == r"$\uparrow$1.0"
+    assert latex_cell("λ_r & S_f") == r"$\lambda_r$ \& S\_f"
 
 
 def test_whatever_stands_in_the_registry_compiles(tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""The options that several verbs share, and the call that they describe."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments import completion
+from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
+
+if TYPE_CHECKING:
+    from experiments.call import Call
+
+DEFAULT_PROFILE = "quick"
+
+
+class Device(str, Enum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Style(str, Enum):
+    """How wide a figure is; how a table is laid out."""
+
+    column = "column"
+    text = "text"
+    paper = "paper"
+
+
+ItemArgument = Annotated[
+    str, typer.Argument(help="table8, all, …; `list` shows them.", autocompletion=completion.items)
+]
+TableArgument = Annotated[
+    str, typer.Argument(help="table8, …; `list` shows them.", autocompletion=completion.tables)
+]
+RowArgument = Annotated[
+    str,
+    typer.Argument(help="Id of a row, or its label as printed.", autocompletion=completion.rows),
+]
+MetricArgument = Annotated[
+    str,
+    typer.Argument(
+        help="miou, gain, params_m, macs_g, macs_all_g or latency_ms.",
+        autocompletion=completion.metrics,
+    ),
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help="Size of everything: smoke, quick, camvid, paper.", autocompletion=completion.profiles
+    ),
+]
+SeedsOption = Annotated[
+    str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
+]
+JobsOption = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+DataRootOption = Annotated[
+    Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
+]
+ResultsOption = Annotated[Path, typer.Option(help="Folder that results are written to.")]
+ScratchOption = Annotated[
+    bool,
+    typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
+]
+RowsOption = Annotated[
+    str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
+]
+StyleOption = Annotated[
+    Style | None,
+    typer.Option(help="A figure's width: column, text. A table: paper, in the paper's columns."),
+]
+GpusOption = Annotated[
+    int, typer.Option(min=1, help="GPUs that train one run together, on the same batch.")
+]
+AccumulationOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Micro-batches a step, for a GPU that the batch does not fit."),
+]
+RegistryOption = Annotated[
+    list[Path] | None,
+    typer.Option("--registry", help="Your own folder of tables/, classifiers/, datasets/, …"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+def make_call(
+    profile: str,
+    seeds: str | None = None,
+    jobs: int | None = None,
+    device: Device = Device.cpu,
+    data_root: Path = DEFAULT_DATA_ROOT,
+    results: Path = DEFAULT_RESULTS,
+    registry: list[Path] | None = None,
+    from_scratch: bool = False,
+    rows: str | None = None,
+    gpus: int = 1,
+    accumulation: int | None = None,
+) -> Call:
+    """The call that the options describe.
+
+    Raises:
+        typer.BadParameter: seeds or a device that mean nothing here.
+        UnknownNameError: no such profile.
+        RegistryError: a declarative file that is not valid.
+    """
+    from experiments.call import Call, choose_device, choose_jobs, parse_seeds, without_weights
+    from experiments.registry import load_registry
+
+    loaded = load_registry(registry or [])
+    chosen, deviations = loaded.profile(profile), tuple[str, ...]()
+    if from_scratch:
+        chosen, deviations = without_weights(chosen)
+    try:
+        where = choose_device(device.value)
+        wanted = parse_seeds(seeds, chosen)
+        wide = choose_jobs(jobs, where, gpus)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
+    return Call(
+        loaded, chosen, wanted, workspace, wide, where, deviations, rows, gpus, accumulation
+    )
+
+
+def table_style(style: Style | None) -> str | None:
+    """The style of a table.
+
+    Raises:
+        typer.BadParameter: a style that only figures have.
+    """
+    if style in (None, Style.paper):
+        return style.value if style else None
+    raise typer.BadParameter(f"--style {style.value} is for figures; tables take --style paper.")
+
+
+def figure_style(style: Style | None) -> str | None:
+    """The style of a figure.
+
+    Raises:
+        typer.BadParameter: a style that only tables have.
+    """
+    if style is Style.paper:
+        raise typer.BadParameter("--style paper is for tables; figures take column or text.")
+    return style.value if style else None
