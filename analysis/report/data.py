@@ -50,6 +50,7 @@ class GainView:
     high: float
     num_seeds: int
     num_images: int
+    p_value: float  # of the permutation test, two-sided
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class RowView:
     gain: GainView | None
     reported_miou: float | None
     reported_gain: float | None
+    readme_miou: float | None  # the released code's README, where it differs from the paper
     reference_miou: float | None
     versus_paper: VerdictView
     versus_reference: VerdictView

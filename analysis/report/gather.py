@@ -63,13 +63,15 @@ class Request:
 
     @property
     def tables(self) -> list[Table]:
-        """The tables to show.
+        """The tables to show, the paper's first and in its order.
 
         Raises:
             UnknownNameError: there is no such table.
         """
         if not self.items:
-            return list(self.registry.tables.values())
+            paper = [name for name in paper_items() if name in self.registry.tables]
+            own = [name for name in self.registry.tables if name not in paper]
+            return [self.registry.tables[name] for name in (*paper, *own)]
         return [self.registry.table(name) for name in self.items]
 
     def call(self, profile: Profile) -> Call:
@@ -242,6 +244,7 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
         gain=_gain(row.gain),
         reported_miou=declared.reported.miou,
         reported_gain=declared.reported.gain,
+        readme_miou=declared.readme.miou if declared.readme else None,
         reference_miou=row.reference.median if row.reference else None,
         versus_paper=_verdict(row.versus_paper),
         versus_reference=_verdict(row.versus_reference),
@@ -267,7 +270,7 @@ def _spread(miou: Summary | None) -> SpreadView | None:
 def _gain(gain: Gain | None) -> GainView | None:
     if gain is None:
         return None
-    return GainView(gain.value, gain.low, gain.high, gain.num_seeds, gain.num_images)
+    return GainView(gain.value, gain.low, gain.high, gain.num_seeds, gain.num_images, gain.p_value)
 
 
 def _state(row: RowResult, seeds: int) -> RowState:

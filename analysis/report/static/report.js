@@ -220,14 +220,15 @@
     const gain = row.gain, content = [];
     content.push(facts([
       ["Measured", row.miou ? `${number(row.miou.median)} %` + (row.miou.num_seeds > 1 ? `, from ${number(row.miou.low)} to ${number(row.miou.high)} over ${row.miou.num_seeds} seeds` : ", one seed") : MISSING],
-      ["Gain", gain ? `${signed(gain.value)} points over ${base.label}, 95 % interval ${signed(gain.low)} to ${signed(gain.high)} (${gain.num_seeds} seed${gain.num_seeds > 1 ? "s" : ""}, ${gain.num_images} images)` : null],
+      ["Gain", gain ? `${signed(gain.value)} points over ${base.label}, 95 % interval ${signed(gain.low)} to ${signed(gain.high)} (${gain.num_seeds} seed${gain.num_seeds > 1 ? "s" : ""}, ${gain.num_images} images); permutation test p = ${gain.p_value < 0.001 ? "below 0.001" : number(gain.p_value, 3)}` : null],
       ["Paper", row.reported_miou === null ? MISSING : `${number(row.reported_miou)} %` + (row.reported_gain === null ? "" : `, gain ${signed(row.reported_gain)}`) + ` on ${row.paper_dataset.replace("_", "-")}`],
+      ["Released code", row.readme_miou === null ? null : `${number(row.readme_miou)} % in its README`],
       ["Versus the paper", [chip(row.versus_paper.word), ` ${row.versus_paper.reason}`]],
       ["Reference", row.reference_miou === null ? null : [`${number(row.reference_miou)} % `, chip(row.versus_reference.word), ` ${row.versus_reference.reason}`]],
       ["Network", `${row.model}${runs.length ? `, size ${DATA.configs[runs[0].config].model_size}` : ""}, trained on ${row.dataset}`],
     ]));
     for (const text of row.stale) content.push(make("p", { class: "warning" }, make("strong", {}, "Stale. "), `These runs are whole, but code that they used was ${text}.`));
-    for (const text of row.absent) content.push(make("p", { class: "warning" }, make("strong", {}, row.state === "blocked" ? "Blocked. " : "Not run. "), text));
+    if (row.absent.length) content.push(make("p", { class: "warning" }, make("strong", {}, row.state === "blocked" ? "Blocked. " : "Not run. "), row.absent.join("; ")));
     for (const text of row.notes) content.push(make("p", {}, text));
     if (runs.length) {
       content.push(heading("Runs"), runsTable(runs));
@@ -254,7 +255,8 @@
     });
   }
   function curve(runs, baseRuns, label, baseLabel) {
-    const width = 680, height = 250, left = 40, right = 130, top = 10, bottom = 34;
+    const wide = innerWidth >= 640, width = wide ? 680 : 340;
+    const height = wide ? 250 : 220, left = 34, right = wide ? 130 : 84, top = 10, bottom = 34;
     const ours = seedBand(runs), theirs = seedBand(baseRuns), every = [...ours, ...theirs];
     const last = Math.max(...every.map((p) => p[0]));
     const highest = Math.max(...every.map((p) => p[3])), lowest = Math.min(...every.map((p) => p[1]));
@@ -287,7 +289,7 @@
     }
     for (const [at, kind, name] of ends) {
       const text = draw("text", { class: kind, x: width - right + 8, y: at + 4 }), value = (kind === "ours" ? ours : theirs).at(-1)[2];
-      const short = name.length > 17 ? `${name.slice(0, 16)}…` : name;
+      const short = name.length > (wide ? 17 : 11) ? `${name.slice(0, wide ? 16 : 10)}…` : name;
       text.append(draw("tspan", {}, short), draw("tspan", { x: width - right + 8, dy: 13 }, `${number(value)} %`));
       svg.append(text);
     }
@@ -399,16 +401,11 @@
         pick[side].value = now.layers.some((layer) => layer.id === before) ? before : now.layers[fallback].id;
       }
       stage.style.aspectRatio = `${now.width} / ${now.height}`;
-      $(".strip", viewer).replaceChildren(...now.layers.map((layer) => make("li", {},
-        make("img", { class: layer.id === "image" ? "" : "pixels", src: DATA.pictures[layer.picture], alt: `${layer.title} of ${now.title}`, width: now.width, height: now.height }),
-        make("strong", {}, layer.title), layer.correct === null ? "" : make("span", { class: "sub" }, `${number(layer.correct, 1)} % of its pixels right`))));
       $(".legend", viewer).replaceChildren(...now.legend.map(([name, colour]) => {
         const swatch = make("span", { class: "swatch" });
         swatch.style.background = colour;
         return make("li", {}, swatch, name);
       }));
-      const runs = now.layers.filter((layer) => layer.run_id);
-      $(".source", viewer).replaceChildren(`${now.network}, profile ${now.profile}, data set ${now.dataset}. `, ...runs.flatMap((layer) => [`${layer.title}: `, runButton(layer.run_id), " "]));
       show();
     }
     function show() {
@@ -421,6 +418,11 @@
         $(place, viewer).replaceChildren(...pictures);
         $(`.tag.${side}`, viewer).textContent = layer.title;
       }
+      const chosen = now.layers.filter((layer) => ["image", "truth"].includes(layer.id) || layer.id === pick.left.value || layer.id === pick.right.value);
+      $(".strip", viewer).replaceChildren(...chosen.map((layer) => make("li", {},
+        make("img", { class: layer.id === "image" ? "" : "pixels", src: DATA.pictures[layer.picture], alt: `${layer.title} of ${now.title}`, width: now.width, height: now.height }),
+        make("strong", {}, layer.title), layer.correct === null ? "" : make("span", { class: "sub" }, `${number(layer.correct, 1)} % of its pixels right`),
+        layer.run_id ? make("button", { type: "button", class: "cell", "data-run": layer.run_id, "aria-label": `Run behind ${layer.title}` }, make("span", { class: "value" }, "its run")) : "")));
       stage.classList.toggle("blended", blend.checked);
       const name = (side) => pick[side].selectedOptions[0].textContent;
       stage.setAttribute("aria-label", `${now.title}: ${name("left")} left of the slider, ${name("right")} right of it`);
