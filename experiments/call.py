@@ -257,6 +257,13 @@ def parse_seeds(text: str | None, profile: Profile) -> tuple[int, ...]:
     )
 
 
+def seeds_option(seeds: Sequence[int]) -> str:
+    """What ``--seeds`` takes for these: their number where they are the first ones, else a list."""
+    if tuple(seeds) == tuple(range(len(seeds))):
+        return str(len(seeds))
+    return ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
+
+
 def choose_device(name: str) -> str:
     """``auto`` → cuda where there is a device, else cpu.
 

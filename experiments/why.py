@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.assemble import RowResult, assemble
-from experiments.call import Call
+from experiments.call import Call, seeds_option
 from experiments.counts import count_cells
 from experiments.plan import DONE, PlannedRun
 from experiments.records import Record
@@ -258,11 +258,7 @@ def command(call: Call, table: Table, *, trained: bool = True) -> str:
     if not trained:
         words += ["--only", "complexity"]
     else:
-        count = len(call.seeds)
-        in_a_row = call.seeds == tuple(range(count))
-        seeds = str(count) if in_a_row else ",".join(map(str, call.seeds))
-        words += ["--profile", call.profile.name]
-        words += ["--seeds", seeds if "," in seeds or in_a_row else f"{seeds},"]
+        words += ["--profile", call.profile.name, "--seeds", seeds_option(call.seeds)]
         if call.workspace.data_root != DEFAULT_DATA_ROOT.resolve():
             words += ["--data-root", str(call.workspace.data_root)]
         if call.deviations:

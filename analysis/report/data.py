@@ -73,6 +73,7 @@ class RowView:
     versus_paper: VerdictView
     versus_reference: VerdictView
     counts: dict[str, NumberView]  # params_m, macs_g, macs_all_g, latency_ms
+    latencies: tuple[str, ...]  # measured ratios of the row's network, each with its device
     notes: tuple[str, ...]  # how the paper was read
     absent: tuple[str, ...]  # why seeds have no record
     stale: tuple[str, ...]  # what changed since a record was made

@@ -27,7 +27,7 @@ from analysis.report.data import (
 from analysis.report.exhibits import Scenes, figures
 from analysis.report.stored import StoredResolver
 from experiments.assemble import RowResult, TableResult, assemble
-from experiments.call import Call
+from experiments.call import Call, seeds_option
 from experiments.claim_text import show_numbers
 from experiments.claims import ClaimResult
 from experiments.environment import changed_modules
@@ -40,6 +40,7 @@ from experiments.schema import Profile, Table
 from experiments.statistics import Gain, Summary
 from experiments.store import Store
 from experiments.verdict import Verdict
+from experiments.why import latencies
 from experiments.workspace import DEFAULT_DATA_ROOT, Workspace
 
 
@@ -255,6 +256,7 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
             for metric, cell in row.counts.items()
             if metric in result.table.columns
         },
+        latencies=_latencies(result, row, request),
         notes=tuple(filter(None, [_one_line(declared.reading)])),
         absent=tuple(_one_line(reason) or "" for reason in row.absent),
         stale=row.stale,
@@ -299,11 +301,18 @@ def _commands(result: TableResult, row: RowResult, request: Request) -> tuple[st
     return (*checkout, shlex.join([*words, "--results", "anew"]))
 
 
-def seeds_option(seeds: tuple[int, ...]) -> str:
-    """What ``--seeds`` takes for these: a number where they are the first, else a list."""
-    if seeds == tuple(range(len(seeds))):
-        return str(len(seeds))
-    return ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
+def _latencies(result: TableResult, row: RowResult, request: Request) -> tuple[str, ...]:
+    if "latency_ms" not in result.table.columns:
+        return ()
+    call = request.call(request.registry.profile(result.profile))
+    model = str(row.row.model or result.table.model)
+    folders = [request.workspace.results, request.workspace.reference.parent.parent]
+    found = []
+    for text in latencies(call, row.row, model):
+        for folder in folders:
+            text = text.replace(f"{folder}/", "")
+        found.append(text)
+    return tuple(dict.fromkeys(found))
 
 
 def _short(path: Path) -> str:

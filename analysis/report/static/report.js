@@ -200,9 +200,9 @@
   function countDetails(row, metric, tableName) {
     const cell = row.counts[metric], name = DATA.metrics[metric];
     const content = [facts([
-      ["Measured", `${number(cell.measured, 3)} ${name.unit}`],
+      ["Measured", metric !== "latency_ms" ? `${number(cell.measured, 3)} ${name.unit}` : row.latencies.length ? row.latencies.map((text) => make("p", {}, text)) : "no ratio on this device yet"],
       ["Paper", cell.reported === null ? MISSING : `${number(cell.reported, 1)} ${name.unit}`],
-      ["Verdict", [chip(cell.verdict.word), ` ${cell.verdict.reason}`]],
+      ["Verdict", metric === "latency_ms" ? null : [chip(cell.verdict.word), ` ${cell.verdict.reason}`]],
       ["Network", `${row.model}, at the size of the paper, on ${row.paper_dataset.replace("_", "-")}`],
       ["What it is", name.title + " " + name.meaning],
     ])];

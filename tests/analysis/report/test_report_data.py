@@ -12,10 +12,12 @@ from samples import make_areas
 from small_report import SmallReport, put, request, resolve
 
 from analysis.report.coverage import coverage_of
-from analysis.report.gather import gather, seeds_option
+from analysis.report.gather import gather
+from experiments.call import parse_seeds, seeds_option
 from experiments.errors import UnknownNameError
 from experiments.evaluate import scores
 from experiments.records import Record
+from experiments.registry import load_registry
 from experiments.store import Store
 
 
@@ -102,6 +104,15 @@ def test_seeds_are_written_as_the_command_line_takes_them(
     seeds: tuple[int, ...], option: str
 ) -> None:
     assert seeds_option(seeds) == option
+    assert parse_seeds(option, load_registry().profile("quick")) == seeds
+
+
+def test_measured_latency_ratios_stand_behind_their_rows(small: SmallReport) -> None:
+    (text,) = small.row("full").latencies
+    assert text.startswith("ssa over segnext_t softmax on a processor: 1.100 times the time")
+    assert text.endswith("benchmarks/latency_segnext_t_here.json")
+    assert str(small.results) not in text
+    assert small.row("full").counts["latency_ms"].measured is None
 
 
 def test_coverage_counts_the_rows_of_studies_apart_from_the_papers(small: SmallReport) -> None:
