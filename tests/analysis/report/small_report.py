@@ -118,7 +118,7 @@ def request(
 ) -> Request:
     return Request(
         load_registry([folder]),
-        Workspace(results, folder / "no-data", reference=folder / "nothing-shipped"),
+        Workspace(results, folder / "no-data"),
         profiles,
         items,
         (folder,),

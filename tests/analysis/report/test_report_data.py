@@ -108,10 +108,11 @@ def test_seeds_are_written_as_the_command_line_takes_them(
 
 
 def test_measured_latency_ratios_stand_behind_their_rows(small: SmallReport) -> None:
-    (text,) = small.row("full").latencies
+    text, *shipped = small.row("full").latencies
     assert text.startswith("ssa over segnext_t softmax on a processor: 1.100 times the time")
     assert text.endswith("benchmarks/latency_segnext_t_here.json")
     assert str(small.results) not in text
+    assert all(other.split("; ")[-1].startswith("results/reference/") for other in shipped)
     assert small.row("full").counts["latency_ms"].measured is None
 
 
