@@ -23,8 +23,6 @@ def changes(line: Line, baseline: Line) -> pd.DataFrame:
     """
     ours, theirs = _iou(line), _iou(baseline)
     seeds = [seed for seed in line.seeds if seed in baseline.seeds]
-    if not seeds:  # different seeds cannot be paired
-        seeds = []
     paired = np.array(
         [ours[line.seeds.index(s)] - theirs[baseline.seeds.index(s)] for s in seeds]
     ).reshape(len(seeds), -1)
@@ -87,8 +85,9 @@ def draw(material: Material) -> Drawn:
     axes.grid(axis="x", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
     gained, lost = int((frame["change_points"] > 0).sum()), int((frame["change_points"] < 0).sum())
+    ranges = " Lines reach from the lowest to the highest seed." if len(base.seeds) > 1 else ""
     note = (
-        f"{gained} classes gain, {lost} lose. Beside each name the IoU of {base.label} in percent; "
-        f"lines reach from the lowest to the highest seed.{cut}"
+        f"{gained} classes gain, {lost} lose. Beside each name the IoU of {base.label} in "
+        f"percent.{ranges}{cut}"
     )
     return Drawn(figure, pd.concat(frames, ignore_index=True), note)

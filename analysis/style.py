@@ -11,7 +11,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from experiments.figure import Style
@@ -84,9 +86,24 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def new_figure(style: Style, height: float) -> Figure:
-    """A figure of a paper's column or text width, ``height`` in inches, not managed by pyplot."""
-    return Figure(figsize=(WIDTH_INCHES[style], height), layout="constrained")
+def new_figure(style: Style, height: float, *, tight: bool = False) -> Figure:
+    """A figure of a paper's column or text width, not managed by pyplot.
+
+    Args:
+        style: width.
+        height: inches.
+        tight: hardly any space between pictures.
+    """
+    figure = Figure(figsize=(WIDTH_INCHES[style], height), layout="constrained")
+    if tight:
+        engine = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+        figure.set_layout_engine(engine)
+    return figure
+
+
+def dots(axes: Axes, points: NDArray[np.floating], **look: Any) -> None:
+    """Scatter (N, 2) points."""
+    axes.scatter(points[:, 0], points[:, 1], **look)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -117,10 +134,24 @@ def paint(
     return table[classes]
 
 
-def hide_axes(axes: object) -> None:
+def outline(axes: Axes, mask: NDArray[np.bool_]) -> None:
+    """Draw the border of a mask over a picture, white in black: seen on every ground."""
+    if not mask.any() or mask.all():
+        return
+    # a frame of False closes contours at the edge of the picture
+    framed = np.pad(mask.astype(np.float64), 1)
+    height, width = mask.shape
+    x, y = np.arange(-1, width + 1), np.arange(-1, height + 1)
+    for colour, thickness in (("black", 1.0), ("white", 0.5)):
+        axes.contour(x, y, framed, levels=[0.5], colors=colour, linewidths=thickness)
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+
+
+def hide_axes(axes: Axes) -> None:
     """No ticks and a thin frame: for pictures."""
-    axes.set_xticks([])  # type: ignore[attr-defined]
-    axes.set_yticks([])  # type: ignore[attr-defined]
-    for spine in axes.spines.values():  # type: ignore[attr-defined]
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_linewidth(0.4)

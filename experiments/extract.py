@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 NUM_IMAGES = 4
 RULE = (
     f"one out of each of {NUM_IMAGES} equal stretches of the split: most classes with at least "
-    "1/500 of the image, then most small objects, then the first; the focus class is the one whose "
-    "share of the image is nearest to a tenth (in ratio)"
+    "1/500 of the image, then most small objects, then the first; the focus class is the rarest "
+    "class of the split among those that take 1/30 of the image"
 )
 _SEEN_SHARE = 1 / 500
-_FOCUS_SHARE = 0.1
+_FOCUS_SHARE = 1 / 30
 #: a network that scores this far from its record is not the record's, percent points
 TOLERANCE_MIOU = 0.5
 
@@ -102,7 +102,10 @@ def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunIns
         notes.add(batch, samples, classifier, seen)
     areas = notes.image_areas()
     _check(record, store, areas)
-    images = [_image(model, classifier, best) for best in notes.best]
+    labelled = areas.labelled.sum(0)
+    images = [
+        _image(model, classifier, best, focus_class(best.label, labelled)) for best in notes.best
+    ]
     kept = store.read_areas(record.run_id)
     commit, dirty = git_commit()
     fixed = images[0][1] if images else None
@@ -282,19 +285,25 @@ def _interest(label: NDArray[np.uint8], objects: ObjectAreas) -> tuple[int, int]
     return int((shares >= _SEEN_SHARE).sum()), int(objects.objects[:2].sum())
 
 
-def focus_class(label: NDArray[np.uint8]) -> int:
-    """The class whose share of the image is nearest to a tenth in ratio; the first of several."""
-    counts = np.bincount(label[label != IGNORE_INDEX], minlength=1)
-    there = np.flatnonzero(counts)
-    distance = np.abs(np.log(counts[there] / label.size / _FOCUS_SHARE))
-    return int(there[np.argmin(distance)])
+def focus_class(label: NDArray[np.uint8], labelled: NDArray[np.int64]) -> int:
+    """The class to look at in an image: large enough to be seen, and otherwise rare.
+
+    Args:
+        label: (H, W) class ids, 255 unlabelled; at least one pixel is labelled.
+        labelled: (K,) pixels of each class in the whole split.
+
+    Returns:
+        The rarest class of the split that takes 1/30 of the image; the image's largest if none.
+    """
+    counts = np.bincount(label[label != IGNORE_INDEX], minlength=len(labelled))
+    seen = np.flatnonzero(counts >= _FOCUS_SHARE * label.size)
+    return int(seen[np.argmin(labelled[seen])]) if seen.size else int(counts.argmax())
 
 
 def _image(
-    model: BaseModel, classifier: PixelClassifier | None, best: _Best
+    model: BaseModel, classifier: PixelClassifier | None, best: _Best, focus: int
 ) -> tuple[InspectedImage, Floats | None]:
     """One chosen image, and the prototypes that are the same for all."""
-    focus = focus_class(best.label)
     batch = {"inputs": [best.pixels], "data_samples": [best.sample]}
     region = torch.from_numpy(best.label == focus)[None, None].float()
 
