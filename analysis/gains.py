@@ -14,7 +14,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-BLUE = "#0072B2"  # Okabe and Ito's: readable for every kind of colour vision, and in grey
+from analysis.style import BLUE
+
 COLUMN_INCHES = 6.3
 ROW_INCHES = 0.36
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from analysis.style import (
     new_figure,
     outline,
 )
-from analysis.tsne import STAR_SIZE, feature_space, fixed_of
+from analysis.tsne import FIXED_STAR_SIZE, STAR_SIZE, feature_space, fixed_of
 from experiments.inspection import RunInspection
 
 #: colour and marker of each image
@@ -46,6 +47,7 @@ class Cloud:
     fixed: NDArray[np.float64]  # (P, 2)
     within: float  # mean cosine between two pixels of one image
     between: float  # mean cosine between pixels of two images
+    prototypes: float | None  # mean cosine between the adapted prototypes of two images
 
 
 def common_class(inspection: RunInspection) -> tuple[int, list[int]]:
@@ -97,6 +99,7 @@ def cloud_of(line: Line, focus: int, images: Sequence[int], folder: Path) -> Clo
     ends = np.cumsum([len(part) for part in (*pixels, *adapted, fixed)])
     parts = np.split(points, ends[:-1])
     within, between = mean_cosines(pixels)
+    single = len(images) < 2 or not len(adapted[0])
     decided = inspection.images[images[0]].embedded_features is not None
     return Cloud(
         title=f"{line.label}, {'$S_f + P_f$' if decided else '$S_f$'}",
@@ -105,6 +108,7 @@ def cloud_of(line: Line, focus: int, images: Sequence[int], folder: Path) -> Clo
         fixed=parts[-1],
         within=within,
         between=between,
+        prototypes=None if single else mean_cosines(adapted)[1],
     )
 
 
@@ -162,7 +166,12 @@ def draw(material: Material) -> Drawn:
     )
     cosines = " ".join(
         f"{cloud.title.replace('$', '')}: mean cosine {cloud.within:.2f} between two pixels of one "
-        f"image and {cloud.between:.2f} between pixels of two images."
+        f"image and {cloud.between:.2f} between pixels of two images"
+        + (
+            "."
+            if cloud.prototypes is None
+            else f"; {cloud.prototypes:.3f} between the adapted prototypes of two images."
+        )
         for cloud in clouds
     )
     note = (
@@ -177,11 +186,12 @@ def draw_cloud(axes: Axes, cloud: Cloud) -> None:
     """Pixels by image, each image's adapted prototype in its colour, the fixed one in white."""
     for (colour, marker), points in zip(LOOKS, cloud.points):
         dots(axes, points, s=7, color=colour, marker=marker, linewidths=0)
-    stars = [("white", cloud.fixed), *((c, p) for (c, _), p in zip(LOOKS, cloud.adapted))]
-    for colour, points in stars:
-        dots(
-            axes, points, s=STAR_SIZE, marker="*", color=colour, edgecolors="black", linewidths=0.7
-        )
+    edge: dict[str, Any] = {"marker": "*", "edgecolors": "black", "linewidths": 0.7}
+    dots(axes, cloud.fixed, s=FIXED_STAR_SIZE, color="white", **edge)
+    # where stars lie on each other, the larger ones below show their rims
+    for place, ((colour, _), points) in enumerate(zip(LOOKS, cloud.adapted)):
+        size = STAR_SIZE * (1 + 1.5 * (len(cloud.adapted) - 1 - place))
+        dots(axes, points, s=size, color=colour, **edge | {"linewidths": 0.35})
     axes.set_title(cloud.title, pad=2)
     axes.margins(0.06)
     axes.set_box_aspect(1)

@@ -11,7 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.reading import Material
+from experiments.errors import SsaError
 from experiments.figure import Kind
+
+
+class NothingToDrawError(SsaError):
+    """Runs that do not have what a kind of figure shows."""
 
 
 @dataclass(frozen=True)

@@ -41,51 +41,59 @@ def focus_iou(image: InspectedImage, num_classes: int) -> tuple[float, float]:
 
 
 def draw(material: Material) -> Drawn:
-    """One row an image: image, truth, one mask a line, one Grad-CAM a line."""
+    """Image, truth, one mask a line, one Grad-CAM a line: across for each image (text) or down."""
     runs = [line.inspections[0] for line in material.lines]
     base = runs[0]
     wanted = material.drawing.figure.images or range(len(base.images))
     numbers = [number for number in wanted if number < len(base.images)]
     style = material.drawing.style
-    if style == "column":
-        numbers = numbers[:2]
     palette, names = base.provenance.palette, base.provenance.class_names
-    columns = 2 + 2 * len(runs)
-    ratio = base.images[0].image.shape[0] / base.images[0].image.shape[1]
+    views = 2 + 2 * len(runs)
     present = _present(runs, numbers)
-    legend_rows = -(-len(present) // (9 if style == "text" else 4))
-    height = (WIDTH_INCHES[style] / columns) * ratio * len(numbers) + 0.32 + 0.14 * legend_rows
-    figure = new_figure(style, height, tight=True)
-    grid = figure.subplots(len(numbers), columns, squeeze=False)
-    labels = [line.label for line in material.lines]
-    titles = ["Image", "Truth", *labels, *(f"{label}:\nGrad-CAM" for label in labels)]
-    titles[2 : 2 + len(labels)] = [f"{label}:\nmask" for label in labels]
+    legend_columns = 9 if style == "text" else 4
+    shape = (len(numbers), views) if style == "text" else (views, len(numbers))
+    ratio = base.images[0].image.shape[0] / base.images[0].image.shape[1]
+    margin = 0.34 + 0.14 * -(-len(present) // legend_columns)
+    side = (WIDTH_INCHES[style] - 0.2) / shape[1]
+    figure = new_figure(style, side * ratio * shape[0] + margin, tight=True)
+    grid = figure.subplots(*shape, squeeze=False)
+    by_image = grid if style == "text" else grid.T
     rows = []
-    for line_axes, number in zip(grid, numbers):
+    for image_axes, number in zip(by_image, numbers):
         image = base.images[number]
         pictures = [image.image, paint(image.label, palette)]
         pictures += [paint(run.images[number].prediction, palette) for run in runs]
         for run in runs:
             cam = run.images[number].cam
             pictures.append(overlay(image.image, np.zeros((1, 1)) if cam is None else cam))
-        for place, (axes, picture) in enumerate(zip(line_axes, pictures)):
+        for place, (axes, picture) in enumerate(zip(image_axes, pictures)):
             axes.imshow(picture)
             if place in (0, 1) or place >= 2 + len(runs):
                 outline(axes, image.label == image.focus_class)
             hide_axes(axes)
-        line_axes[0].set_ylabel(names[image.focus_class], fontsize=6, labelpad=2)
         for line, run in zip(material.lines, runs):
             iou, right = focus_iou(run.images[number], len(names))
             rows.append((image.name, names[image.focus_class], line.label, iou, right))
-    for axes, title in zip(grid[0], titles):
+    labels = [line.label for line in material.lines]
+    titles = [
+        "Image",
+        "Truth",
+        *(f"{label}:\nmask" for label in labels),
+        *(f"{label}:\nGrad-CAM" for label in labels),
+    ]
+    classes = [names[base.images[number].focus_class] for number in numbers]
+    across, down = (titles, classes) if style == "text" else (classes, titles)
+    for axes, title in zip(grid[0], across):
         axes.set_title(title, fontsize=6, pad=2)
+    for axes, title in zip(grid[:, 0], down):
+        axes.set_ylabel(title, fontsize=6, labelpad=2)
     figure.legend(
         handles=[
             Patch(facecolor=_hex(palette[k]), edgecolor="0.3", lw=0.3, label=names[k])
             for k in present
         ],
         loc="outside lower center",
-        ncols=9 if style == "text" else 4,
+        ncols=legend_columns,
         fontsize=6,
         handlelength=1,
         handleheight=0.8,
@@ -97,8 +105,8 @@ def draw(material: Material) -> Drawn:
         rows, columns=["image", "focus_class", "label", "focus_iou_percent", "right_percent"]
     )
     note = (
-        "Images chosen by their labels before any prediction was seen; beside each row the class "
-        "that Grad-CAM explains (outlined). Grad-CAM is of the backbone's last map that the "
+        "Images chosen by their labels before any prediction was seen; each with the class that "
+        "Grad-CAM explains (outlined). Grad-CAM is of the backbone's last map that the "
         "decision uses, for the mean score over the pixels labelled with that class; bright speaks "
         "for it, each map by its own maximum."
     )

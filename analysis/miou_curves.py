@@ -65,7 +65,9 @@ def draw(material: Material) -> Drawn:
             axes, curves, line_styles([line.baseline for line in lines]), base, dataset
         )
         axes.set_title(dataset, loc="left")
-    return Drawn(figure, curves_frame(material), " ".join([LEGEND, *notes]))
+    if any(len(line.seeds) > 1 for line in material.lines):
+        notes.insert(0, LEGEND)
+    return Drawn(figure, curves_frame(material), " ".join(notes))
 
 
 LEGEND = "Lines are medians over the seeds, bands reach from the lowest to the highest seed."

@@ -12,9 +12,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from analysis.kinds import Drawn
+from analysis.kinds import Drawn, NothingToDrawError
 from analysis.reading import Material
-from analysis.style import SEQUENTIAL, new_figure
+from analysis.style import SEQUENTIAL, WIDTH_INCHES, new_figure, pretty
 
 #: with more classes than this their names cannot be read in print; every tenth number stands
 MOST_NAMED = 32
@@ -40,64 +40,71 @@ class Relation:
         return float(off.max(1).mean())
 
 
-def relations_of(material: Material) -> list[Relation]:
-    """Student and teacher of every line that has them, line by line."""
+def relations_of(material: Material) -> list[list[Relation]]:
+    """Student and teacher of every line, as far as it has them, line by line."""
     relations = []
     for line in material.lines:
         inspection = line.inspections[0]
-        for whose, matrix in (
-            ("student", inspection.student_relation),
-            ("teacher", inspection.teacher_relation),
-        ):
-            if matrix is not None:
-                relations.append(Relation(f"{whose}, {line.label}", matrix))
-    return relations
+        both = (("student", inspection.student_relation), ("teacher", inspection.teacher_relation))
+        relations.append([Relation(f"{who}, {line.label}", m) for who, m in both if m is not None])
+    return [of_line for of_line in relations if of_line]
 
 
 def draw(material: Material) -> Drawn:
-    """Students above, teachers below, one column a line; one scale for all."""
+    """Students and teachers on one scale: side by side (text), or one line under the other.
+
+    Raises:
+        NothingToDrawError: no run has prototypes that depend on the image.
+    """
     relations = relations_of(material)
-    inspection = material.baseline.inspections[0]
+    if not relations:
+        raise NothingToDrawError(
+            f"{material.drawing.figure.name}: none of its runs has semantic prototypes to relate; "
+            "name rows with semantic adaptation in its file."
+        )
+    inspection = next(
+        i for line in material.lines for i in line.inspections if i.student_relation is not None
+    )
     names = inspection.provenance.class_names
     style = material.drawing.style
-    columns = len(material.lines)
-    named = len(names) <= MOST_NAMED
-    rows = -(-len(relations) // columns)
-    width = 6.75 if style == "text" else 3.25
-    margin = 0.75 if named else 0.3
-    side = (width - margin - 0.55) / columns
-    figure = new_figure(style, rows * (side + 0.2) + margin)
+    flat = [relation for of_line in relations for relation in of_line]
+    columns = len(flat) if style == "text" and len(flat) <= 4 else 2
+    rows = -(-len(flat) // columns)
+    margin = 0.62 if len(names) <= MOST_NAMED else 0.3
+    side = (WIDTH_INCHES[style] - margin - 0.5) / columns
+    figure = new_figure(style, rows * (side + 0.15) + margin - 0.08)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    # lines come as (student, teacher); columns are lines
-    ordered = [relations[i] for r in range(rows) for i in range(r, len(relations), rows)]
     norm = PowerNorm(0.5, 0, 1)
-    for axes, relation in zip(grid.flat, ordered):
-        drawn = draw_relation(axes, relation, names, norm)
-    bar = figure.colorbar(drawn, ax=grid.ravel().tolist(), shrink=0.6, pad=0.01, aspect=30)
-    bar.set_label("share of a row (root scale)")
+    for axes in grid.flat[len(flat) :]:
+        axes.remove()
+    for axes, relation in zip(grid.flat, flat):
+        drawn = draw_relation(axes, relation, names, norm, side)
+    bar = figure.colorbar(drawn, ax=list(grid.flat[: len(flat)]), shrink=0.75, pad=0.01, aspect=22)
+    bar.set_label("share of a row")
+    bar.set_ticks([0, 0.1, 0.4, 1])
     bar.outline.set_linewidth(0.4)
     text = " ".join(
         f"{r.title}: a class keeps {r.own:.2f} for itself and gives {r.confusion:.2f} to its "
         "nearest neighbour."
-        for r in ordered
+        for r in flat
     )
     provenance = inspection.provenance
     note = (
         f"Row softmax of {provenance.relation_scale:g}·cos between the semantic prototypes of all "
         f"classes, mean over {provenance.num_images} images of {provenance.split}; this is what "
-        f"L_sd compares. {text}"
+        f"L_sd compares. Colours follow the root of the share. {text}"
     )
-    return Drawn(figure, relation_frame(ordered, names), note)
+    return Drawn(figure, relation_frame(flat, names), note)
 
 
 def draw_relation(
-    axes: Axes, relation: Relation, names: Sequence[str], norm: PowerNorm
+    axes: Axes, relation: Relation, names: Sequence[str], norm: PowerNorm, side: float
 ) -> AxesImage:
     """One matrix with class names, or every tenth number where there are too many."""
     drawn = axes.imshow(relation.matrix, cmap=SEQUENTIAL, norm=norm)
-    axes.set_title(relation.title, pad=3)
+    axes.set_title(pretty(relation.title), pad=3, fontsize=6.5)
     if len(names) <= MOST_NAMED:
-        size = 6 if len(names) <= 20 else 5
+        size = min(6.0, 0.85 * 72 * side / len(names))  # one line a class
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
         axes.set_yticks(range(len(names)), names, fontsize=size)
     else:

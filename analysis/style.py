@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +124,11 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         write_atomically(path, buffer.getvalue())
         paths.append(path)
     return paths
+
+
+def pretty(label: str) -> str:
+    """A label with the paper's symbols set as such: ``without Lsd`` → ``without $L_{sd}$``."""
+    return re.sub(r"\bL(g|rd|sd|pd)\b", r"$L_{\1}$", label)
 
 
 def paint(

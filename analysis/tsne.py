@@ -22,7 +22,8 @@ from experiments.inspection import InspectedImage, RunInspection
 
 IGNORED = 255
 DOMAIN_TITLES = {"semantic": "$S_f$", "decision": "$S_f + P_f$"}
-STAR_SIZE = 70.0
+STAR_SIZE = 45.0
+FIXED_STAR_SIZE = 140.0
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def draw(material: Material) -> Drawn:
         f"Image {image.name}, chosen by its labels before any prediction was seen. Coloured: "
         f"pixels labelled {name}; grey: all others, at feature resolution. Pixels and stars are "
         "embedded together by t-SNE of unit vectors (perplexity 30, seed 0); distances between "
-        "far groups mean nothing, so the mean cosines are given."
+        "far groups mean nothing, so here are the mean cosines of the class's pixels."
     ]
     for panel in panels:
         pairs = (("fixed", panel.fixed_cosines), ("adapted", panel.adapted_cosines))
@@ -152,7 +153,7 @@ def draw(material: Material) -> Drawn:
         ]
         if parts:
             title = panel.title.replace("$", "")
-            sentences.append(f"{title}: the class's pixels have {' and '.join(parts)}.")
+            sentences.append(f"{title}: {', '.join(parts)}.".replace(" -", " −"))
     return Drawn(figure, panels_frame(panels, shown[0].provenance.class_names), " ".join(sentences))
 
 
@@ -221,8 +222,12 @@ def draw_space(axes: Axes, panel: Panel) -> None:
     focus = panel.classes == panel.focus
     dots(axes, panel.pixels[~focus], s=3, color=PALE, linewidths=0)
     dots(axes, panel.pixels[focus], s=7, color=BLUE, linewidths=0)
-    for stars, face in ((panel.fixed, "white"), (panel.adapted, ORANGE)):
-        dots(axes, stars, s=STAR_SIZE, marker="*", color=face, edgecolors="black", linewidths=0.7)
+    # the fixed star is larger: its rim shows where the adapted one lies on it
+    for stars, face, size in (
+        (panel.fixed, "white", FIXED_STAR_SIZE),
+        (panel.adapted, ORANGE, STAR_SIZE),
+    ):
+        dots(axes, stars, s=size, marker="*", color=face, edgecolors="black", linewidths=0.7)
     axes.set_title(panel.title, pad=2)
     axes.margins(0.06)
     axes.set_box_aspect(1)
@@ -248,8 +253,8 @@ def legend_handles(class_name: str, *, adapted: bool) -> list[Line2D]:
     handles = [
         handle(f"pixel labelled {class_name}", "o", BLUE, BLUE, 3),
         handle("other pixel", "o", PALE, PALE, 2.5),
-        handle("fixed prototype", "*", "white", "black", 8),
-        handle("adapted prototype", "*", ORANGE, "black", 8),
+        handle("fixed prototype", "*", "white", "black", 9),
+        handle("adapted prototype", "*", ORANGE, "black", 7),
     ]
     return handles if adapted else handles[:-1]
 

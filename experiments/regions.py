@@ -153,8 +153,8 @@ def object_areas(
 
     A labelled pixel belongs to the size of its object. So does a right prediction. A wrong one
     belongs to the size of the object of the predicted class that its connected part of the
-    prediction overlaps most (the first one if several do), and to that part's own size if it
-    overlaps none. Hence the sum over sizes is the whole image's areas.
+    prediction overlaps most (the smaller size if two overlap alike), and to that part's own size
+    if it overlaps none. Hence the sum over sizes is the whole image's areas.
 
     Args:
         prediction: (H, W) class ids.
@@ -174,8 +174,8 @@ def object_areas(
         pairs, overlaps = np.unique(
             np.stack([guess[right], truth[right]]), axis=1, return_counts=True
         )
-        # the last of equal guesses wins below: sort by overlap, earlier objects later
-        order = np.lexsort((-pairs[1], overlaps))
+        # the last assignment to a guess holds: the largest overlap, of equal ones the smallest size
+        order = np.lexsort((-truth_bin[pairs[1]], overlaps))
         guess_bin[pairs[0][order]] = truth_bin[pairs[1][order]]
     # `part` of a pixel for what is labelled, and for what is predicted there
     labelled_part = np.where(valid, truth_bin[truth], 0)

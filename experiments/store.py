@@ -11,6 +11,7 @@
                           log.txt          what the training process printed
                           per_image.npz    areas per image and class
                           weights.pth      the trained network, for figures and re-scoring
+                          inspection.npz   what figures need of it, once extracted
                           record.json      written last: from now on the run exists
 """
 

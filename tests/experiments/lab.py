@@ -171,7 +171,8 @@ class Lab:
 
     def command(self, *words: str, profile: str = "smoke") -> list[str]:
         shared = ["--registry", str(self.registry), "--results", str(self.results)]
-        jobs = [] if words[0] == "plan" or "--jobs" in words else ["--jobs", str(JOBS)]
+        needless = words[0] in ("plan", "figures", "extract") or "--jobs" in words
+        jobs = [] if needless else ["--jobs", str(JOBS)]
         start = [sys.executable, "-W", "ignore", "-m", "experiments"]
         return [*start, *words, "--profile", profile, *jobs, *shared]
 
@@ -273,9 +274,14 @@ def without_batch_statistics(spec: RunSpec, accumulation: int) -> RunSpec:
     return RunSpec.model_validate(document)
 
 
-def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
+def finished(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment(), check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=environment() | variables,
+        check=False,
     )
 
 
