@@ -142,7 +142,7 @@ def assemble(
                 else None,
                 reference=there,
                 versus_paper=_blocked(absent[row.id])
-                if row.id in blocked
+                if row.id in blocked and not values
                 else against_paper(
                     measured,
                     row.reported.miou,

@@ -207,7 +207,7 @@
       ["What it is", name.title + " " + name.meaning],
     ])];
     if (cell.note) content.push(make("p", {}, cell.note));
-    content.push(heading("Count it again"));
+    content.push(heading(metric === "latency_ms" ? "Measure it" : "Count it again"));
     content.push(...commands(metric === "latency_ms" ? ["./run_all.sh bench latency --help"] : [`./run_all.sh ${tableName} --only complexity`]));
     if (metric === "latency_ms") content.push(quiet("Latency depends on the device; only ratios on one device are to be compared."));
     return content;
@@ -223,12 +223,12 @@
       ["Gain", gain ? `${signed(gain.value)} points over ${base.label}, 95 % interval ${signed(gain.low)} to ${signed(gain.high)} (${gain.num_seeds} seed${gain.num_seeds > 1 ? "s" : ""}, ${gain.num_images} images); permutation test p = ${gain.p_value < 0.001 ? "below 0.001" : number(gain.p_value, 3)}` : null],
       ["Paper", row.reported_miou === null ? MISSING : `${number(row.reported_miou)} %` + (row.reported_gain === null ? "" : `, gain ${signed(row.reported_gain)}`) + ` on ${row.paper_dataset.replace("_", "-")}`],
       ["Released code", row.readme_miou === null ? null : `${number(row.readme_miou)} % in its README`],
-      ["Versus the paper", [chip(row.versus_paper.word), ` ${row.versus_paper.reason}`]],
+      ["Versus the paper", [chip(row.versus_paper.word), row.versus_paper.word === "blocked" ? "" : ` ${row.versus_paper.reason}`]],
       ["Reference", row.reference_miou === null ? null : [`${number(row.reference_miou)} % `, chip(row.versus_reference.word), ` ${row.versus_reference.reason}`]],
       ["Network", `${row.model}${runs.length ? `, size ${DATA.configs[runs[0].config].model_size}` : ""}, trained on ${row.dataset}`],
     ]));
     for (const text of row.stale) content.push(make("p", { class: "warning" }, make("strong", {}, "Stale. "), `These runs are whole, but code that they used was ${text}.`));
-    if (row.absent.length) content.push(make("p", { class: "warning" }, make("strong", {}, row.state === "blocked" ? "Blocked. " : "Not run. "), row.absent.join("; ")));
+    if (row.absent.length) content.push(make("p", { class: "warning" }, make("strong", {}, row.state === "blocked" ? "Blocked. " : runs.length ? "Missing. " : "Not run. "), row.absent.join("; ")));
     for (const text of row.notes) content.push(make("p", {}, text));
     if (runs.length) {
       content.push(heading("Runs"), runsTable(runs));

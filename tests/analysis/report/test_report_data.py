@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from samples import make_areas
-from small_report import SmallReport, put, request, resolve
+from small_report import SmallReport, put, request
 
 from analysis.report.coverage import coverage_of
 from analysis.report.gather import gather
 from experiments.call import parse_seeds, seeds_option
 from experiments.errors import UnknownNameError
 from experiments.evaluate import scores
-from experiments.records import Record
 from experiments.registry import load_registry
+from experiments.resolve import Blocked, Resolver
+from experiments.schema import RunSpec
 from experiments.store import Store
 
 
@@ -129,30 +130,27 @@ def test_runs_are_found_where_their_data_is_not(small: SmallReport, tmp_path: Pa
     assert blocked.state == "blocked"
     assert "camvid" in blocked.absent[0]
 
-    scenes = resolve(small.folder, small.results, "baseline", 0)
-    record = _camvid_record(asked, scenes_like=scenes.run_id, small=small)
+    draft = _draft_without_data(small)
     store = Store(tmp_path)
-    put(store, record.spec, 0.6)
+    later = put(store, draft.model_copy(update={"seed": 1}), 0.6)
     (found,) = gather(asked).profiles[0].tables[0].rows
-    assert found.runs == (record.run_id,)
-    assert found.state == "measured"
+    assert (found.state, found.runs) == ("partial", (later.run_id,))
+    assert found.versus_paper.word == "not reported"  # it has a number, so it is not blocked
+
+    first = put(store, draft, 0.6)
+    (found,) = gather(asked).profiles[0].tables[0].rows
+    assert (found.state, found.runs) == ("measured", (first.run_id, later.run_id))
 
 
-def _camvid_record(asked: object, *, scenes_like: str, small: SmallReport) -> Record:
-    """A record of the table ``one`` as a machine with CamVid would have made it."""
-    from experiments.resolve import Blocked, Resolver
-
-    registry = small.registry
-    table = registry.table("one")
-    profile = registry.profile("real")
-    resolver = Resolver(registry, profile, request(small.folder, small.results).workspace)
+def _draft_without_data(small: SmallReport) -> RunSpec:
+    """The run of the table ``one`` as a machine with some CamVid would have it."""
+    workspace = request(small.folder, small.results).workspace
+    resolver = Resolver(small.registry, small.registry.profile("real"), workspace)
+    table = small.registry.table("one")
     found = resolver.resolve(table, table.row("baseline"), 0)
     assert isinstance(found, Blocked)
     assert found.draft is not None
-    spec = found.draft.model_copy(update={"dataset_digest": "a" * 64})
-    record = Store(small.results).read(scenes_like)
-    assert record is not None
-    return record.model_copy(update={"spec": spec, "run_id": spec.run_id})
+    return found.draft.model_copy(update={"dataset_digest": "a" * 64})
 
 
 def test_only_the_profiles_that_were_asked_for_are_shown(small: SmallReport) -> None:
