@@ -86,6 +86,10 @@ test)
   "$py" -m mypy
   exec "$py" -m pytest "$@"
   ;;
+notebooks)
+  make_environment dev "$root/requirements/lock.txt" "$root/requirements/lock-dev.txt"
+  exec "$py" -W ignore -m experiments "$@"
+  ;;
 *)
   cd "$here"
   exec "$py" -W ignore -m experiments "$@"

@@ -124,11 +124,17 @@ def mean_cosines(groups: Sequence[NDArray[np.floating]]) -> tuple[float, float]:
     return inside, outside
 
 
+def clouds_of(material: Material) -> list[Cloud]:
+    """The cloud of each line, of the class that most chosen images show."""
+    focus, images = common_class(material.baseline.inspections[0])
+    return [cloud_of(line, focus, images, material.folder) for line in material.lines]
+
+
 def draw(material: Material) -> Drawn:
     """The images above, one cloud a line below."""
     base = material.baseline.inspections[0]
     focus, images = common_class(base)
-    clouds = [cloud_of(line, focus, images, material.folder) for line in material.lines]
+    clouds = clouds_of(material)
     style = material.drawing.style
     name = base.provenance.class_names[focus]
     if style == "text":

@@ -128,10 +128,15 @@ def panels_of(material: Material, number: int) -> list[Panel]:
     return panels
 
 
+def shown_image(material: Material) -> int:
+    """Which of the chosen images the figure shows."""
+    wanted = material.drawing.figure.images
+    return min(wanted[0] if wanted else 0, len(material.baseline.inspections[0].images) - 1)
+
+
 def draw(material: Material) -> Drawn:
     """Image, truth and masks beside the feature spaces."""
-    wanted = material.drawing.figure.images
-    number = min(wanted[0] if wanted else 0, len(material.baseline.inspections[0].images) - 1)
+    number = shown_image(material)
     panels = panels_of(material, number)
     shown = [line.inspections[0] for line in material.lines]
     titles = [line.label for line in material.lines]
@@ -285,3 +290,21 @@ def panels_frame(panels: Sequence[Panel], class_names: Sequence[str]) -> pd.Data
                 )
             )
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+
+
+def cosine_frame(panels: Sequence[Panel]) -> pd.DataFrame:
+    """One line a panel and prototype: its mean cosine to the class's pixels and to all others."""
+    return pd.DataFrame(
+        [
+            {
+                "panel": panel.title.replace("$", ""),
+                "prototype": which,
+                "own_cosine": pair[0],
+                "other_cosine": pair[1],
+                "margin": pair[0] - pair[1],
+            }
+            for panel in panels
+            for which, pair in (("fixed", panel.fixed_cosines), ("adapted", panel.adapted_cosines))
+            if pair is not None
+        ]
+    )

@@ -320,6 +320,38 @@ def report(
 
 
 @app.command()
+def notebooks(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Figures, or tour. Default: all of them.")
+    ] = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    results: Annotated[
+        Path | None, typer.Option(help="Default: results if it holds a run, or results/reference.")
+    ] = None,
+    registry: RegistryOption = None,
+    row: Annotated[
+        str | None, typer.Option(help="That the tour follows, e.g. table9/lg-lsd.")
+    ] = None,
+    jobs: JobsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: RESULTS/notebooks.")] = None,
+) -> None:
+    """Execute the notebooks of analysis/notebooks on stored results; trains and draws nothing.
+
+    Exit code: 0 complete, 3 a figure has not been drawn yet, 1 a notebook failed.
+    """
+    import subprocess
+
+    given = {"--results": results, "--row": row, "--jobs": jobs, "--out": out}
+    command = [sys.executable, "-W", "ignore", "-m", "analysis.execution", *(names or [])]
+    command += ["--profile", profile]
+    for folder in registry or []:
+        command += ["--registry", str(folder)]
+    for name, value in given.items():
+        command += [] if value is None else [name, str(value)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
 def complexity(
     model: Annotated[
         str,

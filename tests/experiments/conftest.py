@@ -1,4 +1,4 @@
-"""A small table trained once, and a small disk that can be filled."""
+"""Single training processes, and a small disk that can be filled."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab, Trainer, write_registry
+from lab import Lab, Trainer
 
 from experiments.records import Record
-
-
-@pytest.fixture(scope="session")
-def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_registry(tmp_path_factory.mktemp("registry"))
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, registry_folder: Path) -> Lab:
-    """The table ``pair`` in the smoke profile, as the command line made it. Do not write to it."""
-    lab = Lab(tmp_path_factory.mktemp("trained") / "results", registry_folder)
-    made = lab.call("pair")
-    assert made.returncode == 0, made.stdout + made.stderr
-    return lab
 
 
 @pytest.fixture(scope="session")

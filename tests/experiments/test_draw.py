@@ -69,9 +69,9 @@ def analyse(*descriptions: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def drawn(trained: Lab, declared: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def drawn(extracted: Lab, declared: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Results in which every kind is drawn. Do not write to it."""
-    lab = trained.copy(tmp_path_factory.mktemp("drawn") / "results")
+    lab = extracted.copy(tmp_path_factory.mktemp("drawn") / "results")
     said = draw_all(lab, declared)
     # the project's own figures have no runs here, ours have
     assert_clear(said, 3, "figure4 is not drawn; `./run_all.sh figure4 --profile smoke` trains")

@@ -28,15 +28,6 @@ CLASSIFIERS = ("softmax", "ssa")
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def extracted(trained: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A copy of the trained results in which both runs are extracted. Do not write to it."""
-    lab = trained.copy(tmp_path_factory.mktemp("extracted") / "results")
-    said = lab.call("extract", "pair")
-    assert_clear(said, 0, "extracted")
-    return lab
-
-
 def inspection(lab: Lab, classifier: str) -> RunInspection:
     found = read_inspection(lab.store, lab.record(classifier))
     assert found is not None

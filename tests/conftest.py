@@ -1,0 +1,31 @@
+"""A small table trained once for all tests, and what figures need of its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lab import Lab, assert_clear, write_registry
+
+
+@pytest.fixture(scope="session")
+def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_registry(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, registry_folder: Path) -> Lab:
+    """The table ``pair`` in the smoke profile, as the command line made it. Do not write to it."""
+    lab = Lab(tmp_path_factory.mktemp("trained") / "results", registry_folder)
+    made = lab.call("pair")
+    assert made.returncode == 0, made.stdout + made.stderr
+    return lab
+
+
+@pytest.fixture(scope="session")
+def extracted(trained: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The same with an inspection beside each record. Do not write to it."""
+    lab = trained.copy(tmp_path_factory.mktemp("extracted") / "results")
+    said = lab.call("extract", "pair")
+    assert_clear(said, 0, "extracted")
+    return lab
