@@ -33,7 +33,8 @@ print(figure.note)
 # ## The bands as numbers
 #
 # Medians over the seeds in percent, and the gain of runs with the same seed in percent points. The
-# band 0 stands for the whole image.
+# band 0 stands for the whole image. Tables give the difference of the medians instead, so its gain may
+# differ from theirs.
 
 # %%
 from analysis.notebook import gain_table

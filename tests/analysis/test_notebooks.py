@@ -10,14 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lab import JOBS, PROJECT, Lab, assert_clear, environment, finished
 
+from analysis.boundary import band_miou
 from analysis.execution import notebooks, read_source
+from analysis.notebook import Chosen, gain_table, open_figure
 from experiments.drawing import Drawing, DrawnRun, write_drawing
 from experiments.figure import Figure, figure_stem
 from experiments.inspection import inspection_path
 from experiments.registry import load_registry
+from experiments.workspace import REFERENCE
 
 #: figures both of whose lines are networks with the classifier of the paper
 OF_SSA_ALONE = ("figure3", "figure6")
@@ -201,6 +205,23 @@ def test_the_verb_hands_its_options_over(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "experiments", "notebooks", "extra_classes"]
     said = finished([*command, "--results", str(tmp_path), "--profile", "camvid"])
     assert_clear(said, 3, "extra_classes-camvid is left out")
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+def test_a_gain_is_the_median_over_runs_with_the_same_seed() -> None:
+    figure = open_figure("extra_boundary", Chosen(REFERENCE))
+    table = gain_table(figure, "band_px", "miou_percent")
+    ours, theirs = (
+        np.stack([band_miou(inspection) for inspection in line.inspections])
+        for line in (figure.material.others[0], figure.material.baseline)
+    )
+    # the last column is the whole image, which the table has as band 0
+    gains = np.roll(ours - theirs, 1, axis=1)
+    np.testing.assert_allclose(table["gain"], np.median(gains, axis=0))
+    np.testing.assert_allclose(table["lowest_gain"], gains.min(axis=0))
+    np.testing.assert_allclose(table["highest_gain"], gains.max(axis=0))
 
 
 # --- what is kept ---------------------------------------------------------------------------------
