@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ import numpy as np
 PROFILE = "quick"
 LIMIT_S, LIMIT_MB = 20.0, 1000.0
 HOST = "synthetic"
+WRITERS = 16  # threads that fill the store
 NUM_IMAGES = 64  # as the quick profile's validation split
 PIXELS = 96 * 96
 
@@ -57,11 +60,16 @@ def fill(results: Path, records: int) -> tuple[int, int]:
             assert not isinstance(spec, Blocked), spec.reason
             specs[spec.run_id] = spec
     seeds = -(-records // len(specs))
-    for index, spec in enumerate(specs.values()):
-        for seed in range(seeds):
-            areas, raw = make_areas(index, seed, spec.num_classes)
-            own = spec.model_copy(update={"seed": seed})
-            store.write_record(make_record(own, areas, raw), raw)
+
+    def write(job: tuple[int, Any, int]) -> None:
+        index, spec, seed = job
+        areas, raw = make_areas(index, seed, spec.num_classes)
+        own = spec.model_copy(update={"seed": seed})
+        store.write_record(make_record(own, areas, raw), raw)
+
+    jobs = [(i, spec, s) for i, spec in enumerate(specs.values()) for s in range(seeds)]
+    with ThreadPoolExecutor(WRITERS) as pool:  # each write waits for the disk
+        list(pool.map(write, jobs))
     return len(store.run_ids()), seeds
 
 
@@ -159,6 +167,7 @@ def measure_here(results: Path, seeds: int, began: float) -> dict[str, Any]:
         "seeds": seeds,
         **took,
         "total_s": round(ends[-1] - began, 2),
+        "processor_s": round(time.process_time(), 2),  # what a busy machine does not disturb
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
 
@@ -189,6 +198,7 @@ def describe(measured: dict[str, dict[str, Any]], records: int) -> dict[str, Any
         "python": platform.python_version(),
         "git_commit": commit,
         "git_dirty": dirty,
+        "load": list(os.getloadavg()),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "calls": measured,
     }
