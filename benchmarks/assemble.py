@@ -8,7 +8,8 @@ and a random curve, written through the real store into a temporary folder that 
 Their host is named "synthetic". Nothing of them is ever put among results.
 
 Two calls are measured, each in a process of its own, imports included: ``default`` takes the
-profile's seeds, as ``./run_all.sh all`` does; ``every seed`` uses all the records.
+profile's seeds, as ``./run_all.sh all`` does, and is held to the limits; ``every seed`` uses each of
+the records, which no paper's table does, to show how the rest grows.
 """
 
 from __future__ import annotations
@@ -234,9 +235,9 @@ def main() -> None:
         from experiments.files import write_atomically
 
         write_atomically(given.out / "assemble.json", text)
-    worst_s = max(call["total_s"] for call in measured.values())
-    worst_mb = max(call["peak_memory_mb"] for call in measured.values())
-    sys.exit(int(worst_s > LIMIT_S or worst_mb > LIMIT_MB))
+    usual_call = measured["default"]
+    over = usual_call["total_s"] > LIMIT_S or usual_call["peak_memory_mb"] > LIMIT_MB
+    sys.exit(int(over))
 
 
 def count_all(results: Path) -> None:

@@ -17,16 +17,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -36,6 +39,8 @@ from experiments.records import Failure, Record, seal, unseal
 from experiments.schema import RunSpec
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from experiments.evaluate import ImageAreas
 
 
@@ -163,7 +168,13 @@ class Store:
         """The areas per image of a run whose record is whole."""
         from experiments.evaluate import ImageAreas
 
-        return ImageAreas.load(self.folder(run_id).per_image)
+        arrays = npz_arrays(self.folder(run_id).per_image.read_bytes())
+        return ImageAreas(
+            names=tuple(map(str, arrays["names"])),
+            intersection=arrays["intersection"].astype("int64"),
+            predicted=arrays["predicted"].astype("int64"),
+            labelled=arrays["labelled"].astype("int64"),
+        )
 
     def read_failure(self, run_id: str) -> Failure | None:
         """Why the last attempt failed, or None."""
@@ -259,3 +270,36 @@ def npz_bytes(**arrays: object) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def npz_arrays(raw: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of :func:`npz_bytes`, in a third of the time of numpy.load; checks their CRCs.
+
+    What takes numpy long are the headers, which a store's thousands of files share.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: not what npz_bytes wrote.
+    """
+    with zipfile.ZipFile(io.BytesIO(raw)) as file:
+        return {name.removesuffix(".npy"): _npy_array(file.read(name)) for name in file.namelist()}
+
+
+def _npy_array(raw: bytes) -> NDArray[Any]:
+    import numpy as np
+
+    if raw[:8] != b"\x93NUMPY\x01\x00":
+        return np.asarray(np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False))
+    start = 10 + int.from_bytes(raw[8:10], "little")
+    dtype, order, shape = _npy_header(raw[10:start])
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
+
+
+@lru_cache(maxsize=256)
+def _npy_header(text: bytes) -> tuple[Any, Literal["C", "F"], tuple[int, ...]]:
+    import numpy as np
+
+    header = ast.literal_eval(text.decode("latin1"))
+    dtype = np.dtype(header["descr"])
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects is not read")
+    return dtype, "F" if header["fortran_order"] else "C", header["shape"]

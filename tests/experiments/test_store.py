@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -20,10 +21,11 @@ from lab import environment, requires_tmpfs
 from samples import make_areas, make_record, make_spec, put
 
 from experiments.errors import CorruptRecordError, StoreError
+from experiments.evaluate import ImageAreas
 from experiments.files import disk_sentence, write_atomically
 from experiments.progress import Progress, read_progress, write_progress
 from experiments.records import Failure, seal, unseal
-from experiments.store import Store, is_locked, npz_bytes, run_lock
+from experiments.store import Store, is_locked, npz_arrays, npz_bytes, run_lock
 
 SPEC, AREAS = make_spec(), make_areas(0)
 RUN = SPEC.run_id
@@ -221,6 +223,38 @@ def test_a_glance_reads_what_stands_there_and_never_raises(full: Store) -> None:
     assert full.peek(RUN) == json.loads(full.folder(RUN).record.read_bytes())
     full.folder(RUN).record.write_text("{")
     assert full.peek(RUN) is full.peek("nothing") is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int32).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(["a", "é"]),
+        np.zeros((0, 4), dtype=np.int64),
+        np.float32(1.5),
+    ],
+    ids=["rows first", "columns first", "text", "empty", "a number"],
+)
+def test_arrays_come_back_as_numpy_would_read_them(array: Any) -> None:
+    raw = npz_bytes(one=array, two=array)
+    found = npz_arrays(raw)
+    with np.load(io.BytesIO(raw)) as expected:
+        for name in ("one", "two"):
+            np.testing.assert_array_equal(found[name], expected[name])
+            assert found[name].dtype == expected[name].dtype
+
+
+def test_arrays_of_objects_are_not_read() -> None:
+    with pytest.raises(ValueError, match="objects"):
+        npz_arrays(npz_bytes(one=np.array([{}])))
+
+
+def test_areas_come_back_through_the_store(full: Store) -> None:
+    read = full.read_areas(RUN)
+    loaded = ImageAreas.load(full.folder(RUN).per_image)
+    assert read.digest() == loaded.digest() == AREAS.digest()
+    assert read.names == loaded.names
 
 
 def test_equal_areas_give_equal_bytes() -> None:
