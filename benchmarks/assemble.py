@@ -7,9 +7,9 @@ The records are synthetic: real specs of every row of the registry in one profil
 and a random curve, written through the real store into a temporary folder that is removed again.
 Their host is named "synthetic". Nothing of them is ever put among results.
 
-Two calls are measured, each in a process of its own, imports included: ``default`` takes the
-profile's seeds, as ``./run_all.sh all`` does, and is held to the limits; ``every seed`` uses each of
-the records, which no paper's table does, to show how the rest grows.
+Two calls are measured, each in a process of its own, imports included. ``default`` takes the
+profile's seeds, as ``./run_all.sh all`` does, and is held to the limits. ``every seed`` uses each
+of the records, a hundred seeds a row, to show how the cost grows.
 """
 
 from __future__ import annotations

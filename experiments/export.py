@@ -15,7 +15,7 @@ import pandas as pd
 from experiments.assemble import RowResult, TableResult
 from experiments.claim_text import claim_document, claims_heading, show_claim
 from experiments.counts import CountCell
-from experiments.files import write_atomically
+from experiments.files import write_if_changed
 from experiments.layout import LEGEND, lay_out
 from experiments.ranking import Mark, marks
 from experiments.records import Record
@@ -59,12 +59,10 @@ def export(result: TableResult, folder: Path, style: str | None = None) -> list[
     paths = []
     for end, write in writers.items():
         path = folder / f"{file_stem(result)}{end}"
-        write_atomically(path, write(result))
+        write_if_changed(path, write(result))
         paths.append(path)
     for name, text in (("preamble.tex", PREAMBLE), ("standalone.tex", STANDALONE)):
-        path = folder / name
-        if not path.exists() or path.read_text(errors="replace") != text:
-            write_atomically(path, text)
+        write_if_changed(folder / name, text)
     return paths
 
 

@@ -64,6 +64,21 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         sync_folder(path.parent)
 
 
+def write_if_changed(path: Path, text: str) -> None:
+    """:func:`write_atomically`, unless the file says so already: flushing to a disk takes its time.
+
+    Raises:
+        StoreError: the disk is full or may not be written.
+    """
+    raw = text.encode()
+    try:
+        if path.read_bytes() == raw:
+            return
+    except OSError:
+        pass  # not there, or not readable: write it, or say why not
+    write_atomically(path, raw)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
