@@ -231,7 +231,7 @@ def test_a_failing_run_is_recorded_and_stops_no_other(trained: Lab, tmp_path: Pa
 
 @requires_tmpfs
 @pytest.mark.slow
-@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
+@pytest.mark.parametrize("small_disk", ["3500k"], indirect=True)  # the copy and half a run
 def test_a_disk_that_fills_up_in_training_costs_that_run_only(
     trained: Lab, small_disk: Path
 ) -> None:
@@ -248,7 +248,7 @@ def test_a_disk_that_fills_up_in_training_costs_that_run_only(
 
 
 @requires_tmpfs
-@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
+@pytest.mark.parametrize("small_disk", ["3500k"], indirect=True)  # the copy and half a run
 def test_a_disk_that_is_full_from_the_start(trained: Lab, small_disk: Path) -> None:
     lab = trained.copy(small_disk / "results")
     tables = exports(lab)
