@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from experiments.errors import UnclearNameError
 from experiments.options import (
     DEFAULT_PROFILE,
     DataRootOption,
@@ -168,4 +169,6 @@ def export(
         registry=registry,
         from_scratch=from_scratch,
     )
+    if item in call.registry.figures:
+        raise UnclearNameError(f"{item} is a figure; draw what is stored with `figures`.")
     raise typer.Exit(call.export(item, make_console(), table_style(style)))

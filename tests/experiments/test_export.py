@@ -21,7 +21,8 @@ from samples import make_areas, make_record, make_spec
 from experiments.assemble import RowResult, TableResult, assemble
 from experiments.call import stored_call
 from experiments.console import show_table
-from experiments.counts import count_cells
+from experiments.count_table import CountRow, CountTable, export_counts
+from experiments.counts import Count, count_cells
 from experiments.export import (
     export,
     file_stem,
@@ -294,6 +295,18 @@ def test_every_table_compiles_in_both_styles(
         body += [f"\\input{{{path.stem}}}\\clearpage" for path in paths if path.suffix == ".tex"]
     assert len(body) == 2 * len(everything) >= 2 * 13
     compiles("\n".join(body), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["table1", "table3", "table8"])
+def test_exported_counts_compile(name: str, tmp_path: Path) -> None:
+    table = load_registry().table(name)
+    count = Count(params_m=8.25, macs_g=1.5, macs_all_g=2.0, num_classes=150, size=512)
+    rows = tuple(
+        CountRow(row, "ade20k", count, count_cells(row, count), 0.125, -0.5) for row in table.rows
+    )
+    paths = export_counts(CountTable(table, rows), tmp_path)
+    (path,) = (path for path in paths if path.suffix == ".tex")
+    compiles(f"\\input{{{path.stem}}}", tmp_path)
 
 
 def test_a_table_compiles_alone_with_what_stands_beside_it(tmp_path: Path) -> None:

@@ -336,6 +336,17 @@ def test_export_writes_what_the_run_wrote(trained: Lab, tmp_path: Path) -> None:
     assert again == written
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["export", "figure4"], "figure4 is a figure; draw what is stored with `figures`"),
+        (["export", "pair", "--style", "text"], "--style text is for figures"),
+    ],
+)
+def test_figures_are_drawn_and_not_exported(trained: Lab, words: list[str], says: str) -> None:
+    assert_clear(ask(trained, *words), 2, says)
+
+
 def test_list_shows_studies_apart() -> None:
     said = finished([*Lab(Path(), Path()).command("list")[:5], "list"])
     lines = said.stdout.splitlines()
