@@ -114,16 +114,18 @@ def draw_curves(
         axes.annotate(
             f"{reached}",
             (reached, 0),
-            xytext=(2, 3),
+            xytext=(-2, 3),
             textcoords="offset points",
+            ha="right",
             color=style.color,
             fontsize=6,
         )
     axes.axhline(goal, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
-    axes.set_ylim(bottom=0)
+    highest = max(float(curve.miou.max()) for curve in curves)
+    axes.set_ylim(0, max(1.28 * highest, 1.0))  # room for the legend above every line
     axes.set_xlabel("iteration")
     axes.set_ylabel("mIoU, %")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", ncols=min(len(curves), 3))
     return sentences
 
 

@@ -25,6 +25,7 @@ from experiments.protocol import NoProtocolError, settings_of
 from experiments.records import Record
 from experiments.resolve import make_spec, resolve_classifier
 from experiments.schema import DataChoice, Table
+from experiments.workspace import Workspace
 
 if TYPE_CHECKING:
     from experiments.call import Call
@@ -201,8 +202,15 @@ def gather(call: Call, figure: Figure, stored: StoredRuns, style: Style | None) 
         profile=call.profile.name,
         style=style or figure.style,
         runs=tuple(runs.values()),
-        missing=tuple(missing),
+        missing=tuple(_portable(sentence, call.workspace) for sentence in missing),
     )
+
+
+def _portable(sentence: str, workspace: Workspace) -> str:
+    """The sentence without the folders of this machine: it is kept with the figure."""
+    for folder in (workspace.results, workspace.data_root):
+        sentence = sentence.replace(f"{folder}{os.sep}", "")
+    return sentence
 
 
 def _drawn(row: FigureRow, seed: int, record: Record) -> DrawnRun:

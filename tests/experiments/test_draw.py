@@ -270,6 +270,23 @@ def test_missing_runs_are_named_and_a_reduced_figure_says_so(
     assert set(pd.read_csv(stem.with_suffix(".csv"))["label"]) == {"Baseline"}
 
 
+def test_what_a_figure_keeps_names_no_folder_of_this_machine(drawn: Lab, tmp_path: Path) -> None:
+    lab = drawn.copy(tmp_path / "results")
+    folder = lab.store.folder(lab.record("ssa").run_id)
+    folder.weights.unlink()
+    (folder.path / "inspection.npz").unlink()
+    optional = tmp_path / "extra"
+    (optional / "figures").mkdir(parents=True)
+    text = FIGURE.format(kind="small_objects").replace("my_small", "my_reduced_small")
+    reduced = text.replace("label: SSA-Seg", "label: SSA-Seg, optional: true")
+    (optional / "figures" / "reduced.yaml").write_text(reduced)
+    said = lab.call("my_reduced_small_objects", "--registry", str(optional))
+    assert_clear(said, 3, f"missing: runs/{folder.path.name}/weights.pth is not there")
+    stem = lab.results / "figures" / "my_reduced_small_objects-smoke"
+    for suffix in (".txt", ".json"):
+        assert str(tmp_path) not in stem.with_suffix(suffix).read_text()
+
+
 def test_a_description_of_other_records_is_refused(drawn: Lab, tmp_path: Path) -> None:
     lab = drawn.copy(tmp_path / "results")
     path = description(lab, "miou_curves")
