@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -133,6 +134,8 @@ def launch(
         outcomes.append(outcome)
         watcher.ended(outcome)
 
+    if runs:
+        _settle_formatter()
     with _ending(children):
         while queue or elsewhere or children:
             while queue and len(children) < options.jobs:
@@ -163,6 +166,21 @@ def launch(
             )
             time.sleep(POLL_S)
     return outcomes
+
+
+def _settle_formatter() -> None:
+    """Have yapf write its grammar before two processes do it at once.
+
+    mmengine prints every configuration with yapf, which on its first import after an installation
+    writes its grammar into the user's cache in place: another process could read half of it.
+    """
+    from platformdirs import user_cache_path
+
+    with suppress(OSError):  # a home that takes no cache: then yapf writes none either
+        folder = user_cache_path("ssa-seg-lab", ensure_exists=True)
+        with (folder / "formatter.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            import yapf  # noqa: F401
 
 
 def _start(

@@ -57,11 +57,14 @@ def test_shellcheck_finds_nothing() -> None:
     [
         (["tabel8"], 2, "Did you mean 'table8'?"),
         (["table8", "--profil", "smoke"], 2, "--profil"),
-        (["figure8"], 3, "not in the registry yet"),
+        (["figure88"], 2, "Did you mean 'figure8'?"),
+        (["explain", "table8/full/7", "--profile", "smoke", "--results", "none"], 3, ""),
     ],
 )
-def test_a_wrong_command_keeps_its_exit_code(words: list[str], code: int, says: str) -> None:
-    said = door(*words)
+def test_a_command_keeps_its_exit_code(
+    words: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    said = door(*words, cwd=tmp_path)
     assert said.returncode == code
     assert says in said.stderr
     assert "Traceback" not in said.stderr

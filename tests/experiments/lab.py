@@ -23,6 +23,7 @@ from experiments.resolve import Resolver
 from experiments.schema import RunSpec
 from experiments.store import RunFolder, Store
 from experiments.workspace import Workspace
+from ssa.datasets.scenes import META
 
 PROJECT = Path(__file__).resolve().parents[2]
 JOBS = cpu_count()  # so that every run has one thread: their number changes the last digits
@@ -144,9 +145,12 @@ class Lab:
     def store(self) -> Store:
         return Store(self.results)
 
-    @property
-    def data(self) -> Path:
-        return next((self.results / "cache").glob("scenes-*"))
+    def data(self, spec: RunSpec) -> Path:
+        """The made data set of a run; planning other runs may have put more beside it."""
+        for folder in (self.results / "cache").glob("scenes-*"):
+            if json.loads((folder / META).read_text())["content_sha256"] == spec.dataset_digest:
+                return folder
+        raise AssertionError(f"no data of {spec.run_id} in {self.results}")
 
     @property
     def runs(self) -> list[RunFolder]:
@@ -226,7 +230,7 @@ class Trainer:
     def start(self, lab: Lab, spec: RunSpec, *options: str, dies_in: int = 0) -> int:
         """Begin (or resume) a run; returns the process id."""
         folder = lab.store.write_spec(spec)
-        arguments = [str(folder.path), "--data", str(lab.data), *options]
+        arguments = [str(folder.path), "--data", str(lab.data(spec)), *options]
         job = {"arguments": arguments, "log": str(folder.log), "dies_in": dies_in}
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(job) + "\n")

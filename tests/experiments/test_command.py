@@ -18,6 +18,7 @@ from lab import (
     Lab,
     assert_clear,
     children_of,
+    finished,
     is_alive,
     requires_tmpfs,
     wait_until,
@@ -128,6 +129,17 @@ def test_a_plan_trains_nothing(trained: Lab, tmp_path: Path) -> None:
     dry = lab.call("pair", "--dry-run")
     assert dry.stdout == said.stdout
     assert not lab.store.runs.exists()
+
+
+def test_what_all_runs_share_is_there_before_the_first_begins(trained: Lab, tmp_path: Path) -> None:
+    """As on a machine where nothing was ever trained: yapf writes its grammar in place."""
+    lab, cache = trained.blank(tmp_path / "results"), tmp_path / "cache"
+    said = finished(lab.command("one"), XDG_CACHE_HOME=str(cache))
+    assert_clear(said, 0)
+    grammars = list(cache.glob("YAPF/**/*.pickle"))
+    assert len(grammars) == 2
+    begun = min(path.stat().st_mtime_ns for path in lab.store.runs.glob("*/spec.json"))
+    assert all(grammar.stat().st_mtime_ns < begun for grammar in grammars)
 
 
 # --- what is there is not made again --------------------------------------------------------------
@@ -251,6 +263,8 @@ def test_a_disk_that_fills_up_in_training_costs_that_run_only(
 @pytest.mark.parametrize("small_disk", ["3500k"], indirect=True)  # the copy and half a run
 def test_a_disk_that_is_full_from_the_start(trained: Lab, small_disk: Path) -> None:
     lab = trained.copy(small_disk / "results")
+    with (lab.results / "tables" / "pair-smoke.csv").open("a") as outdated:
+        outdated.write("a row that is no longer there\n")
     tables = exports(lab)
     fill(small_disk)
     for words in (["one", "--seeds", "2"], ["pair"]):

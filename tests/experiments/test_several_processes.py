@@ -43,7 +43,7 @@ def training(
     """The training module as the launcher starts it; whatever is left of it ends with us."""
     folder = lab.store.write_spec(spec)
     command = [sys.executable, "-W", "ignore", "-m", "experiments.train", str(folder.path)]
-    command += ["--data", str(lab.data), "--processes", str(processes), *options]
+    command += ["--data", str(lab.data(spec)), "--processes", str(processes), *options]
     quiet = environment() | {"CUDA_VISIBLE_DEVICES": ""}
     with folder.log.open("ab") as log:
         process = subprocess.Popen(
