@@ -108,8 +108,12 @@ def show_counts(console: Console, result: CountTable) -> None:
 
 def show_paths(console: Console, paths: Sequence[Path]) -> None:
     """Print where a table was written, in one line."""
-    suffixes = ",".join(path.suffix[1:] for path in paths)
-    console.print(f"Written: {paths[0].with_suffix('')}.{{{suffixes}}}", soft_wrap=True)
+    stems = dict.fromkeys(path.with_suffix("") for path in paths)
+    files = [
+        f"{stem}.{{{','.join(path.suffix[1:] for path in paths if path.with_suffix('') == stem)}}}"
+        for stem in stems
+    ]
+    console.print(f"Written: {', '.join(files)}", soft_wrap=True)
 
 
 def show_plan(console: Console, plan: Plan, jobs: int, hours: GpuHours | None = None) -> None:

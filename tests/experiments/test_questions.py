@@ -334,6 +334,10 @@ def test_export_writes_what_the_run_wrote(trained: Lab, tmp_path: Path) -> None:
     assert ask(lab, "export", "pair").returncode == 0
     again = {path.name: path.read_bytes() for path in (lab.results / "tables").iterdir()}
     assert again == written
+    said = ask(lab, "export", "pair", "--style", "paper")
+    assert_clear(said, 0, "/pair-smoke.{csv,md,tex,json},", "/pair-smoke-style-paper.{md,tex}")
+    added = {path.name for path in (lab.results / "tables").iterdir()} - written.keys()
+    assert added == {"pair-smoke-style-paper.md", "pair-smoke-style-paper.tex"}
 
 
 @pytest.mark.parametrize(
