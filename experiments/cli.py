@@ -125,6 +125,8 @@ def run(
 ) -> None:
     """Train what ITEM needs and is missing, print and export it; a figure is drawn.
 
+    The item "all" draws every figure besides.
+
     Exit code: 0 complete, 3 incomplete (blocked cells), 1 a run failed, 2 a wrong command.
     """
     from experiments.console import make_console
@@ -146,7 +148,11 @@ def run(
         raise typer.Exit(_draw(call, [item], style, dry=dry_run))
     if only is Only.complexity:
         raise typer.Exit(call.count(item, make_console()))
-    raise typer.Exit(call.run(item, make_console(), dry=dry_run, style=table_style(style)))
+    code = call.run(item, make_console(), dry=dry_run, style=table_style(style))
+    if item == "all" and not dry_run and not rows:
+        drawn = _draw(call, list(call.registry.figures), None, train=False, again=False)
+        code = code if code == 1 else drawn or code  # a failure outranks what is incomplete
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -190,15 +196,13 @@ def figures(
     raise typer.Exit(_draw(call, list(call.registry.figures), style, train=False))
 
 
-def _draw(
-    call: Any, names: list[str], style: Style | None, *, train: bool = True, dry: bool = False
-) -> int:
+def _draw(call: Any, names: list[str], style: Style | None, **how: bool) -> int:
     from experiments.console import make_console
     from experiments.draw import draw
 
     chosen = [call.registry.figure(name) for name in names]
     width: Any = figure_style(style)
-    return draw(call, chosen, make_console(), style=width, train=train, dry=dry)
+    return draw(call, chosen, make_console(), style=width, **how)
 
 
 @app.command()

@@ -171,8 +171,7 @@ def show_duration(seconds: float) -> str:
 class ProgressWatcher:
     """Shows the runs that are under way and an estimate of the rest.
 
-    On a terminal a live display; elsewhere one line when a tenth of the work is done and one for
-    each failure.
+    On a terminal a live display; elsewhere one line for each tenth of the work and each failure.
 
     Args:
         console: where to; standard error, so that results can be piped.
@@ -187,7 +186,7 @@ class ProgressWatcher:
         self._first_step: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
         self._live = console.is_terminal
-        self._said = self._live
+        self._tenths = 0  # of the work that have been told
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -236,7 +235,7 @@ class ProgressWatcher:
     def tick(self, active: Sequence[RunFolder]) -> None:
         """Move the bars and the estimate."""
         now = time.monotonic()
-        if (self._said and not self._live) or now - self._ticked < TICK_S:
+        if now - self._ticked < TICK_S:
             return
         self._ticked = now
         for folder in active:
@@ -251,8 +250,9 @@ class ProgressWatcher:
         left_s = self.estimate.left_s()
         left = "" if left_s is None else f"about {show_duration(left_s)} left"
         self._progress.update(self._all, note=left)
-        if not self._said and left and self.estimate.done_share() >= TENTH:
-            self._said = True
+        tenths = int(self.estimate.done_share() / TENTH)
+        if not self._live and left and tenths > self._tenths:
+            self._tenths = tenths
             self.console.print(f"{self._over} of {self.total} runs, {left}.")
 
     def _move(self, run_id: str, progress: Where, elapsed_s: float) -> None:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from experiments import console as show
 from experiments.data import Located, locate
-from experiments.drawing import Drawing, DrawnRun, write_drawing
+from experiments.drawing import Drawing, DrawnRun, is_drawn, write_drawing
 from experiments.environment import PROJECT
 from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
 from experiments.figure import Figure, FigureRow, Style
@@ -41,6 +41,7 @@ def draw(
     style: Style | None = None,
     train: bool = True,
     dry: bool = False,
+    again: bool = True,
 ) -> int:
     """Draw figures into ``results/figures``; returns the exit code.
 
@@ -51,6 +52,7 @@ def draw(
         style: width; None: the figure's own.
         train: train the missing runs first; else draw what is stored and say what is missing.
         dry: only show the plan of the runs.
+        again: draw also what is there as it would be drawn now, and say what every figure lacks.
     """
     if dry:
         tables = [table for figure in figures for table in figure_tables(call, figure)]
@@ -61,22 +63,37 @@ def draw(
         for figure in figures:
             failed |= not _train(call, figure)
     stored = StoredRuns(call)
-    described, incomplete = [], False
+    described, undrawn, incomplete = [], [], False
     for figure in figures:
-        drawing = gather(call, figure, stored, style)
+        with console.status(f"Reading the runs of {figure.name}"):
+            drawing = gather(call, figure, stored, style)
         incomplete |= bool(drawing.missing)
-        for sentence in drawing.missing:
-            console.print(escape(f"{figure.name}: missing: {sentence}"), soft_wrap=True)
-        if drawable(drawing):
+        if not drawable(drawing):
+            undrawn.append(figure.name)
+        elif again or not is_drawn(drawing, call.workspace.results):
             described.append(write_drawing(drawing, call.workspace.results))
-        else:
-            command = f"./run_all.sh {figure.name} --profile {call.profile.name}"
-            console.print(f"{figure.name} is not drawn; `{command}` trains what it needs.")
+        if again:
+            _say_missing(call, drawing, console)
+    if undrawn and not again:
+        console.print(
+            f"Not drawn for want of runs: {', '.join(undrawn)}; `./run_all.sh figures --profile "
+            f"{call.profile.name}` says what each lacks.",
+            soft_wrap=True,
+        )
     if described and not _hand_over(described, console):
         return FAILED
     if failed:
         return FAILED
     return INCOMPLETE if incomplete else COMPLETE
+
+
+def _say_missing(call: Call, drawing: Drawing, console: Console) -> None:
+    name = drawing.figure.name
+    for sentence in drawing.missing:
+        console.print(escape(f"{name}: missing: {sentence}"), soft_wrap=True)
+    if not drawable(drawing):
+        command = f"./run_all.sh {name} --profile {call.profile.name}"
+        console.print(f"{name} is not drawn; `{command}` trains what it needs.", soft_wrap=True)
 
 
 def extract_item(call: Call, item: str, console: Console) -> int:

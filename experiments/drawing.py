@@ -11,6 +11,9 @@ from experiments.figure import Figure, Style, figure_stem
 from experiments.files import write_atomically
 from experiments.records import Stored
 
+#: what is drawn from a description, beside it
+PICTURES = (".pdf", ".png", ".csv", ".txt")
+
 
 class DrawnRun(Stored):
     """One run behind a figure."""
@@ -47,6 +50,16 @@ def write_drawing(drawing: Drawing, results: Path) -> Path:
     path = results / "figures" / f"{drawing.stem}.json"
     write_atomically(path, drawing.model_dump_json(indent=1) + "\n")
     return path
+
+
+def is_drawn(drawing: Drawing, results: Path) -> bool:
+    """Whether the pictures of just this description are there."""
+    path = results / "figures" / f"{drawing.stem}.json"
+    try:
+        same = read_drawing(path) == drawing
+    except StoreError:
+        return False
+    return same and all(path.with_suffix(suffix).exists() for suffix in PICTURES)
 
 
 def read_drawing(path: Path) -> Drawing:

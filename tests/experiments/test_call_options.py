@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from experiments.call import Call, choose_device, choose_jobs, parse_seeds
-from experiments.cli import expand
+from experiments.cli import app, expand
 from experiments.environment import cpu_count
 from experiments.errors import NotYetError, UnknownNameError
+from experiments.figure import Figure
 from experiments.launch import LocalOptions
 from experiments.registry import load_registry, paper_items
 from experiments.workspace import Workspace
@@ -108,6 +111,42 @@ def test_results_are_not_compared_with_themselves(tmp_path: Path) -> None:
 )
 def test_an_item_alone_means_run(given_: list[str], expanded: list[str]) -> None:
     assert expand(given_) == expanded
+
+
+@pytest.mark.parametrize(
+    ("words", "trained", "drawn", "code"),
+    [
+        (["all"], 0, 0, 0),
+        (["all"], 0, 3, 3),
+        (["all"], 3, 0, 3),
+        (["all"], 3, 1, 1),
+        (["all"], 1, 3, 1),
+        (["all", "--dry-run"], 0, None, 0),
+        (["all", "--rows", "full"], 3, None, 3),
+        (["table8"], 0, None, 0),
+    ],
+)
+def test_all_draws_the_figures_and_the_worse_code_is_kept(
+    words: list[str],
+    trained: int,
+    drawn: int | None,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def draw(_call: Call, figures: list[Figure], *_: Any, **how: Any) -> int:
+        assert how["train"] is how["again"] is False
+        asked.extend(figure.name for figure in figures)
+        assert drawn is not None, "figures are not part of this call"
+        return drawn
+
+    monkeypatch.setattr("experiments.draw.draw", draw)
+    monkeypatch.setattr(Call, "run", lambda *_, **__: trained)
+    said = CliRunner().invoke(app, ["run", *words, "--results", str(tmp_path)])
+    assert said.exit_code == code, said.output
+    assert asked == ([] if drawn is None else list(REGISTRY.figures))
 
 
 @pytest.mark.parametrize("joined", [False, True])

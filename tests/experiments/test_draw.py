@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -15,14 +16,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from lab import PROJECT, Lab, assert_clear, environment, finished
+from rich.console import Console
 
 from analysis.kinds import NothingToDrawError
 from analysis.kinds import draw as draw_kind
 from analysis.reading import read_material
+from experiments.call import Call
+from experiments.draw import draw
 from experiments.drawing import read_drawing
 from experiments.errors import RegistryError, StoreError
 from experiments.figure import INSPECTED, Figure, Kind, figure_stem
 from experiments.registry import load_registry, paper_items
+from experiments.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -213,6 +218,26 @@ def test_relations_are_of_the_runs_that_have_them(drawn: Lab) -> None:
     assert frame["matrix"].unique().tolist() == ["student, SSA-Seg", "teacher, SSA-Seg"]
     shares = frame.groupby(["matrix", "class"])["share"].sum()
     assert np.allclose(shares, 1, atol=1e-4)
+
+
+def test_what_is_drawn_already_can_be_left_alone(
+    drawn: Lab, declared: Path, tmp_path: Path
+) -> None:
+    lab = drawn.copy(tmp_path / "results")
+    registry = load_registry([lab.registry, declared])
+    workspace = Workspace(results=lab.results)
+    call = Call(registry, registry.profile("smoke"), (0,), workspace, 1, "cpu")
+    figures = [registry.figure(f"my_{kind}") for kind in ("boundary", "class_changes")]
+    figures.append(registry.figure("figure4"))
+    description(lab, "boundary").with_suffix(".png").unlink()
+    kept = description(lab, "class_changes").with_suffix(".png")
+    before, said = kept.stat().st_mtime_ns, io.StringIO()
+    code = draw(call, figures, Console(file=said, width=200), train=False, again=False)
+    assert code == 3
+    assert kept.stat().st_mtime_ns == before
+    assert mine(lab) == mine(drawn)
+    assert "class_changes" not in said.getvalue()
+    assert "Not drawn for want of runs: figure4; `./run_all.sh figures" in said.getvalue()
 
 
 # --- what is missing or wrong ---------------------------------------------------------------------
