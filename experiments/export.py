@@ -162,6 +162,10 @@ def _provenance(record: Record) -> dict[str, Any]:
     }
 
 
+#: headings of the verdicts' columns
+VERDICTS = ("Versus paper", "Versus reference")
+
+
 def display_columns(result: TableResult) -> list[str]:
     """Headings of the printed table, one metric's reported beside its measured."""
     seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
@@ -174,8 +178,8 @@ def display_columns(result: TableResult) -> list[str]:
         "p",
         *(["Paper"] if of_the_paper(result) else []),
         *(["Reference"] if has_reference(result) else []),
-        *(["Versus paper"] if of_the_paper(result) else []),
-        *(["Versus reference"] if has_reference(result) else []),
+        *([VERDICTS[0]] if of_the_paper(result) else []),
+        *([VERDICTS[1]] if has_reference(result) else []),
     ]
 
 
@@ -315,15 +319,24 @@ def claim_list(result: TableResult) -> str:
 
 
 def to_latex(result: TableResult) -> str:
-    """A ``table`` environment with booktabs rules; needs ``preamble.tex``."""
-    notes = [(number, text) for number, text, _ in footnotes(result)]
+    """A ``table`` environment with booktabs rules; needs ``preamble.tex``.
+
+    A verdict that is the same in every row stands once, in the caption: a page is narrow.
+    """
+    columns, rows, text = display_columns(result), cells(result), caption(result)
+    shown = list(range(len(columns)))
+    for index, name in enumerate(columns):
+        said = {str(row[index]) for row in rows}
+        if name in VERDICTS and len(said) == 1:
+            text += f" {name}, in every row: {said.pop()}."
+            shown.remove(index)
     return latex_table(
         file_stem(result),
-        caption(result),
-        display_columns(result),
-        cells(result),
-        alignment(result),
-        notes,
+        text,
+        [columns[index] for index in shown],
+        [[row[index] for index in shown] for row in rows],
+        "".join(alignment(result)[index] for index in shown),
+        [(number, text) for number, text, _ in footnotes(result)],
     )
 
 

@@ -142,6 +142,19 @@ def test_exports_are_as_they_were(suffix: str) -> None:
     assert text == path.read_text()
 
 
+def test_a_verdict_on_all_rows_takes_no_column_in_latex() -> None:
+    result = make_result()
+    assert r"& Versus paper & Versus reference \\" in to_latex(result)
+    verdict = Verdict("not comparable", "quick")
+    rows = [replace(row, versus_paper=verdict) for row in result.rows]
+    alike = replace(result, rows=tuple(rows))
+    text = to_latex(alike)
+    assert text.count(str(verdict)) == 1
+    assert rf"Versus paper, in every row: {verdict}.}}" in text
+    assert r"& Reference & Versus reference \\" in text
+    assert to_markdown(alike).count(str(verdict)) == len(rows), "a screen is wide"
+
+
 def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
     first = {path.name: path.read_bytes() for path in export(make_result(), tmp_path / "a")}
     again = {path.name: path.read_bytes() for path in export(make_result(), tmp_path / "b")}
