@@ -24,8 +24,9 @@ from analysis.captions import WRAP, setting
 from analysis.kinds import Drawn, draw
 from analysis.reading import Material, read_material
 from experiments.errors import StoreError
-from experiments.figure import DEFAULT_PROFILE, figure_stem
+from experiments.figure import DEFAULT_PROFILE
 from experiments.records import Record
+from experiments.registry import load_registry
 from experiments.store import Store
 from experiments.text import table_stem
 from experiments.workspace import DEFAULT_RESULTS, HOME, REFERENCE
@@ -70,8 +71,13 @@ class Chosen:
         return str(results.relative_to(home)) if home in results.parents else results.name
 
     def description(self, figure: str) -> Path:
-        """Where it is kept what a figure is drawn from."""
-        return self.results / "figures" / f"{figure_stem(figure, self.profile)}.json"
+        """Where it is kept what a figure is drawn from.
+
+        Raises:
+            UnknownNameError: no such figure.
+        """
+        declared = load_registry(self.registry).figure(figure)
+        return self.results / "figures" / f"{declared.stem(self.profile)}.json"
 
     def exported(self, table: str) -> dict[str, Any]:
         """A table as ``results/tables`` has it: rows, runs, verdicts and claims.
@@ -238,6 +244,7 @@ def open_figure(name: str, chosen: Chosen | None = None) -> StoredFigure:
         chosen: results and profile; None: as the environment says.
 
     Raises:
+        UnknownNameError: no such figure.
         StoreError: it has not been drawn from these results, or they have changed since.
     """
     chosen = chosen or Chosen.from_environment()

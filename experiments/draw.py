@@ -216,7 +216,7 @@ def gather(call: Call, figure: Figure, stored: StoredRuns, style: Style | None) 
             runs.setdefault((row.label, record.run_id), _drawn(row, seed, record))
     return Drawing(
         figure=figure,
-        profile=call.profile.name,
+        profile=figure.of_profile(call.profile.name),
         style=style or figure.style,
         runs=tuple(runs.values()),
         missing=tuple(_portable(sentence, call.workspace) for sentence in missing),

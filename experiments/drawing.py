@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from experiments.errors import StoreError
-from experiments.figure import Figure, Style, figure_stem
+from experiments.figure import Figure, Style
 from experiments.files import write_atomically
 from experiments.records import Stored
 
@@ -30,7 +30,7 @@ class Drawing(Stored):
     """A figure with the runs that it is drawn from; its records lie in the same results folder."""
 
     figure: Figure
-    profile: str
+    profile: str  # of the runs; the default one where there are none
     style: Style
     runs: tuple[DrawnRun, ...]
     missing: tuple[str, ...]  # what should have been drawn and could not, one sentence each
@@ -38,7 +38,7 @@ class Drawing(Stored):
     @property
     def stem(self) -> str:
         """Name of the files without their endings."""
-        return figure_stem(self.figure.name, self.profile)
+        return self.figure.stem(self.profile)
 
 
 def write_drawing(drawing: Drawing, results: Path) -> Path:

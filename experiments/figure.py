@@ -91,6 +91,14 @@ class Figure(Declared):
         """Whether it needs what `extract` stores."""
         return self.kind in INSPECTED
 
+    def of_profile(self, profile: str) -> str:
+        """The profile that its files are of; without rows it is the same one in every profile."""
+        return profile if self.rows else DEFAULT_PROFILE
+
+    def stem(self, profile: str) -> str:
+        """Name of its files without their endings."""
+        return figure_stem(self.name, self.of_profile(profile))
+
 
 def figure_stem(name: str, profile: str) -> str:
     """``figure4`` → ``figure04``, ``figure04-camvid``; other names keep theirs."""

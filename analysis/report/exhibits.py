@@ -23,7 +23,7 @@ from analysis.report.pictures import (
 from experiments.drawing import read_drawing
 from experiments.errors import StoreError
 from experiments.export import DEFAULT_PROFILE
-from experiments.figure import Figure, figure_stem
+from experiments.figure import Figure
 from experiments.inspection import InspectedImage, InspectionError, RunInspection, read_inspection
 from experiments.records import Record
 from experiments.registry import ExperimentRegistry
@@ -51,15 +51,14 @@ def figures(
 def _figure(
     figure: Figure, profile: str, results: Path, records: Mapping[str, Record]
 ) -> FigureView:
-    stem = figure_stem(figure.name, profile)
-    path = results / "figures" / f"{stem}.png"
+    path = results / "figures" / f"{figure.stem(profile)}.png"
     drawn = path.is_file()
     picture, width, height = stored_picture(path, LONGEST_FIGURE_PX) if drawn else (None, 0, 0)
     text = path.with_suffix(".txt")
     caption = text.read_text(encoding="utf-8") if drawn and text.is_file() else ""
     return FigureView(
         name=figure.name,
-        anchor=figure_stem(figure.name, DEFAULT_PROFILE),
+        anchor=figure.stem(DEFAULT_PROFILE),
         title=figure.title,
         source=figure.source,
         profile=profile,

@@ -25,13 +25,14 @@ from experiments.call import Call
 from experiments.draw import draw
 from experiments.drawing import read_drawing
 from experiments.errors import RegistryError, StoreError
-from experiments.figure import INSPECTED, Figure, Kind, figure_stem
+from experiments.figure import INSPECTED, Figure, FigureRow, Kind, figure_stem
 from experiments.registry import load_registry, paper_items
 from experiments.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
 KINDS: tuple[str, ...] = get_args(Kind)
+SUFFIXES = (".csv", ".json", ".pdf", ".png", ".txt")
 FIGURE = """
 name: my_{kind}
 title: A small {kind}
@@ -390,8 +391,21 @@ def test_a_wrong_declaration_is_one_sentence(
         load_registry([registry_folder, tmp_path])
 
 
+def test_a_figure_without_runs_is_one_file_for_all_profiles(drawn: Lab, tmp_path: Path) -> None:
+    lab = drawn.copy(tmp_path / "results")
+    folder = lab.results / "figures"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert {f"figure02{suffix}" for suffix in SUFFIXES} < before.keys()
+    assert_clear(lab.call("figure2", profile="long"), 0, "Written:")
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after == before
+
+
 def test_names_of_files() -> None:
     assert figure_stem("figure4", "quick") == "figure04"
     assert figure_stem("figure4", "camvid") == "figure04-camvid"
     assert figure_stem("extra_classes", "quick") == "extra_classes"
-    assert Figure(name="f", title="t", source="s", kind="architecture").rows == ()
+    rows = (FigureRow(run="table8/full", label="SSA-Seg"),)
+    drawing = {"name": "figure2", "title": "t", "source": "s", "kind": "architecture"}
+    assert Figure(**drawing).stem("camvid") == "figure02"
+    assert Figure(**drawing, rows=rows).stem("camvid") == "figure02-camvid"
