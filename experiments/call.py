@@ -45,6 +45,7 @@ class Call:
     rows: str | None = None  # pattern of the rows to train; None: all
     gpus: int = 1  # that share one run
     accumulation: int | None = None  # micro-batches a step; None: as the profile has it
+    remake_stale: bool = False  # train runs anew whose code has changed; their records are kept
 
     @property
     def resolver(self) -> Resolver:
@@ -142,6 +143,8 @@ class Call:
         if dry:
             show.show_plan(console, asked, self.jobs, self.hours)
             return COMPLETE
+        if self.remake_stale and self._set_stale_aside(asked):
+            asked = self.plan(tables).only(self.rows)
         outcomes = self.train(asked) if asked.to_do else []
         if outcomes:
             plan = self.plan(tables)
@@ -150,6 +153,10 @@ class Call:
         if any(outcome.end == "failed" for outcome in outcomes):
             return FAILED
         return COMPLETE if plan.only(self.rows).complete else INCOMPLETE
+
+    def _set_stale_aside(self, plan: Plan) -> int:
+        stale = [run.spec.run_id for run in plan.runs if run.state == "stale"]
+        return sum(self.store.set_whole_aside(run_id) is not None for run_id in stale)
 
     def train(self, plan: Plan) -> list[Outcome]:
         """Train the missing runs of a plan and show how far they are."""

@@ -30,6 +30,7 @@ from experiments.options import (
     JobsOption,
     ProfileOption,
     RegistryOption,
+    RemakeOption,
     ResultsOption,
     RowsOption,
     ScratchOption,
@@ -117,6 +118,7 @@ def run(
     rows: RowsOption = None,
     gpus: GpusOption = 1,
     accumulation: AccumulationOption = None,
+    remake_stale: RemakeOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     only: Annotated[
         Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
@@ -143,6 +145,7 @@ def run(
         rows,
         gpus,
         accumulation,
+        remake_stale,
     )
     if item in call.registry.figures:
         raise typer.Exit(_draw(call, [item], style, dry=dry_run))

@@ -149,7 +149,10 @@ def show_plan(console: Console, plan: Plan, jobs: int, hours: GpuHours | None = 
 def plan_sentence(plan: Plan, jobs: int) -> str:
     """How many runs there are to do and how long they will take."""
     to_do, expected = len(plan.to_do), plan.expected_s(jobs)
-    text = f"{len(plan.runs)} runs, {len(plan.runs) - to_do} cached, {to_do} to do"
+    stale = sum(run.state == "stale" for run in plan.runs)
+    text = f"{len(plan.runs)} runs, {len(plan.runs) - to_do - stale} cached, "
+    text += f"{stale} stale (--remake-stale trains them anew), " if stale else ""
+    text += f"{to_do} to do"
     if plan.blocked:
         text += f", {len(plan.blocked)} cells blocked"
     if not to_do:

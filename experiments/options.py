@@ -71,6 +71,13 @@ ScratchOption = Annotated[
     bool,
     typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
 ]
+RemakeOption = Annotated[
+    bool,
+    typer.Option(
+        "--remake-stale",
+        help="Train runs anew whose code has changed since; their records are kept beside.",
+    ),
+]
 RowsOption = Annotated[
     str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
 ]
@@ -104,6 +111,7 @@ def make_call(
     rows: str | None = None,
     gpus: int = 1,
     accumulation: int | None = None,
+    remake_stale: bool = False,
 ) -> Call:
     """The call that the options describe.
 
@@ -126,9 +134,8 @@ def make_call(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    return Call(
-        loaded, chosen, wanted, workspace, wide, where, deviations, rows, gpus, accumulation
-    )
+    shared = (rows, gpus, accumulation, remake_stale)
+    return Call(loaded, chosen, wanted, workspace, wide, where, deviations, *shared)
 
 
 def table_style(style: Style | None) -> str | None:

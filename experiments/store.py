@@ -224,12 +224,33 @@ class Store:
             try:
                 self.read(run_id)
             except CorruptRecordError:
-                taken = len(list(folder.path.glob("record.json.damaged*")))
-                aside = folder.record.with_suffix(f".json.damaged{taken or ''}")
-                with writing(aside):
-                    folder.record.replace(aside)
-                return aside
+                return _rename(folder.record, "damaged")
         return None
+
+    def set_whole_aside(self, run_id: str) -> Path | None:
+        """Rename a whole record and its areas so that the run is made anew; nothing is deleted.
+
+        Returns the record's new name; None if there is no record or another call trains the run.
+
+        Raises:
+            CorruptRecordError: the record is damaged.
+        """
+        folder = self.folder(run_id)
+        with run_lock(folder) as mine:
+            if not mine or self.read(run_id) is None:
+                return None
+            aside = _rename(folder.record, "replaced")  # first: areas without a record are nothing
+            _rename(folder.per_image, "replaced")
+            return aside
+
+
+def _rename(path: Path, word: str) -> Path:
+    """Give a file the next free name ``<name>.<word><number>``."""
+    taken = len(list(path.parent.glob(f"{path.name}.{word}*")))
+    aside = path.with_name(f"{path.name}.{word}{taken or ''}")
+    with writing(aside):
+        path.replace(aside)
+    return aside
 
 
 @contextlib.contextmanager

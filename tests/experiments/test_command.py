@@ -195,6 +195,27 @@ def test_a_record_of_other_code_is_shown_as_stale_and_neither_remade_nor_hidden(
 
 
 @pytest.mark.slow
+def test_stale_runs_are_made_anew_when_asked_and_their_records_kept(
+    trained: Lab, spoilt: Lab
+) -> None:
+    folder = spoilt.store.folder(spoilt.record("ssa").run_id)
+    document = unseal(folder.record.read_text())
+    document["environment"]["code"]["ssa.classifiers.ssa"] = "0" * 64
+    write_atomically(folder.record, seal(document))
+    old, areas = folder.record.read_bytes(), folder.per_image.read_bytes()
+    planned = spoilt.call("plan", "pair")
+    assert "1 cached, 1 stale (--remake-stale trains them anew), 0 to do" in planned.stdout
+    said = spoilt.call("pair", "--remake-stale")
+    assert_clear(said, 0)
+    assert "Stale" not in said.stdout
+    assert spoilt.record("ssa").result_digest == trained.record("ssa").result_digest
+    assert folder.record.with_name("record.json.replaced").read_bytes() == old
+    assert folder.per_image.with_name("per_image.npz.replaced").read_bytes() == areas
+    kept = spoilt.store.folder(spoilt.record("softmax").run_id)
+    assert [trainings(folder), trainings(kept)] == [2, 1]
+
+
+@pytest.mark.slow
 def test_damaged_results_are_named_set_aside_and_made_again(trained: Lab, spoilt: Lab) -> None:
     truncated = spoilt.store.folder(trained.record("softmax").run_id)
     rotten = spoilt.store.folder(trained.record("ssa").run_id)
