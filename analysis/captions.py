@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from analysis.reading import Line, Material
 
@@ -22,7 +24,9 @@ def caption(material: Material, note: str) -> str:
         paragraphs.append(" ".join(figure.description.split()))
     if material.lines:
         paragraphs.append(setting(material))
-        paragraphs += [runs_sentence(line) for line in material.lines]
+        paragraphs += [
+            runs_sentence(line, material.differing_settings(line)) for line in material.lines
+        ]
     paragraphs += [f"Missing: {sentence}" for sentence in material.drawing.missing]
     return "\n".join(textwrap.fill(text, WRAP, break_on_hyphens=False) for text in paragraphs) + (
         "\n"
@@ -42,10 +46,16 @@ def setting(material: Material) -> str:
     return f"{text}."
 
 
-def runs_sentence(line: Line) -> str:
-    """Which runs a line is, with its seeds."""
+def runs_sentence(line: Line, settings: Mapping[str, Any]) -> str:
+    """Which runs a line is, with its seeds.
+
+    Args:
+        line: of a figure.
+        settings: that tell its data set from others of the figure.
+    """
     seeds = ", ".join(str(seed) for seed in line.seeds)
     word = "seed" if len(line.seeds) == 1 else "seeds"
     ids = " ".join(record.run_id for record in line.records)
     where = f" on {line.dataset}" if line.dataset else ""
-    return f"{line.label}{where}, {word} {seeds}: {ids}"
+    made = "".join(f", {name} {value}" for name, value in settings.items())
+    return f"{line.label}{where}{made}, {word} {seeds}: {ids}"

@@ -27,9 +27,10 @@ from experiments.errors import StoreError
 from experiments.figure import DEFAULT_PROFILE
 from experiments.records import Record
 from experiments.registry import load_registry
+from experiments.resolve import Resolver
 from experiments.store import Store
 from experiments.text import table_stem
-from experiments.workspace import DEFAULT_RESULTS, HOME, REFERENCE
+from experiments.workspace import DEFAULT_RESULTS, HOME, REFERENCE, Workspace
 
 #: of the PNG, and of the page that shows it a little larger than print
 SCREEN_DPI, PIXELS_AN_INCH = 144, 110
@@ -118,9 +119,17 @@ class Chosen:
         return f"--results {self.place} --profile {self.profile}"
 
     def undrawn(self, figure: str) -> str | None:
-        """The sentence that says how to get a figure that has not been drawn; None: it has."""
+        """The sentence that says how to get a figure that has not been drawn; None: it has.
+
+        Raises:
+            UnknownNameError: no such figure or profile.
+        """
         if self.description(figure).exists():
             return None
+        registry = load_registry(self.registry)
+        resolver = Resolver(registry, registry.profile(self.profile), Workspace(self.results))
+        if reason := resolver.unfit_figure(registry.figure(figure)):
+            return f"{figure} cannot be drawn: {reason}"
         return f"{figure} has not been drawn yet; `./run_all.sh {figure} {self.options}` does it."
 
 
@@ -176,6 +185,7 @@ class StoredFigure:
                 {
                     "label": line.label,
                     "dataset": line.dataset,
+                    **self.material.differing_settings(line),
                     "model": record.spec.model,
                     "classifier": record.spec.classifier["name"],
                     "seed": record.spec.seed,

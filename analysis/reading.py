@@ -5,12 +5,15 @@ No torch and no data set is needed here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.drawing import Drawing, read_drawing
 from experiments.errors import StoreError
+from experiments.evaluate import ImageAreas
 from experiments.inspection import RunInspection, read_inspection
 from experiments.records import Record
 from experiments.store import Store
@@ -29,6 +32,11 @@ class Line:
     def dataset(self) -> str:
         """What was trained on."""
         return self.records[0].spec.dataset
+
+    @property
+    def dataset_settings(self) -> dict[str, Any]:
+        """What that was made with."""
+        return self.records[0].spec.dataset_settings
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -61,6 +69,19 @@ class Material:
         """The lines on one data set."""
         return tuple(line for line in self.lines if line.dataset == dataset)
 
+    def differing_settings(self, line: Line) -> dict[str, Any]:
+        """The settings that tell a line's data set from others of its name."""
+        others = [other.dataset_settings for other in self.on(line.dataset)]
+        return {
+            name: value
+            for name, value in line.dataset_settings.items()
+            if any(other.get(name) != value for other in others)
+        }
+
+    def areas(self, record: Record) -> ImageAreas:
+        """What one of its runs was scored by, image by image."""
+        return Store(self.folder.parent).read_areas(record.run_id)
+
     @property
     def datasets(self) -> tuple[str, ...]:
         """What the lines were trained on, in their order."""
@@ -77,7 +98,7 @@ def read_material(description: Path) -> Material:
     """
     drawing = read_drawing(description)
     store = Store(description.resolve().parent.parent)
-    found: dict[tuple[str, str], list[tuple[Record, RunInspection | None]]] = {}
+    found: dict[tuple[str, str, str], list[tuple[Record, RunInspection | None]]] = {}
     baselines: dict[str, bool] = {}
     for run in drawing.runs:
         record = store.read(run.run_id)
@@ -91,7 +112,8 @@ def read_material(description: Path) -> Material:
             raise StoreError(
                 f"{run.run_id} has not been extracted; `./run_all.sh extract {run.run_id}` does it."
             )
-        found.setdefault((run.label, record.spec.dataset), []).append((record, inspection))
+        made = json.dumps(record.spec.dataset_settings, sort_keys=True)
+        found.setdefault((run.label, record.spec.dataset, made), []).append((record, inspection))
         baselines[run.label] = run.baseline
     lines = tuple(
         Line(
@@ -100,7 +122,7 @@ def read_material(description: Path) -> Material:
             records=tuple(record for record, _ in runs),
             inspections=tuple(i for _, i in runs if i is not None),
         )
-        for (label, _), runs in found.items()
+        for (label, *_), runs in found.items()
     )
     return Material(drawing, lines, description.resolve().parent)
 

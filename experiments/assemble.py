@@ -20,6 +20,7 @@ from experiments.statistics import (
     gain_over,
     noise_of_difference,
     pooled_seed_deviation,
+    shared_seeds,
     summarise,
 )
 from experiments.store import Store
@@ -184,7 +185,7 @@ def _gain(
     baseline: dict[int, PlannedRun],
     gain: Callable[[tuple[str, ...], tuple[str, ...]], Gain],
 ) -> Gain | None:
-    seeds = [seed for seed in row if seed in baseline]
+    seeds = shared_seeds(row, baseline)
     if not seeds:
         return None
     ours, theirs = (tuple(runs[seed].spec.run_id for seed in seeds) for runs in (row, baseline))

@@ -36,6 +36,7 @@ from experiments.statistics import (
     interval,
     median_draws,
     median_miou,
+    shared_seeds,
 )
 
 Word = Literal["holds", "does not hold", "undecided"]
@@ -83,8 +84,7 @@ class Evidence:
 
     def seeds(self, rows: Sequence[str]) -> list[int]:
         """The seeds of which every one of ``rows`` has a run."""
-        first, *others = (self.records.get(row, {}) for row in rows)
-        return [seed for seed in first if all(seed in other for other in others)]
+        return shared_seeds(*(self.records.get(row, {}) for row in rows))
 
     def same(self, pair: Pair) -> bool:
         """Whether both rows of a pair are the same run in this profile."""
@@ -106,13 +106,42 @@ class Evidence:
         ours, theirs = (
             [self.scored(self.records[row][seed].run_id) for seed in seeds] for row in pair
         )
-        return Difference(
-            row=pair[0],
-            over=pair[1],
-            value=median_miou(ours) - median_miou(theirs),
-            draws=median_draws(ours) - median_draws(theirs),
-            num_seeds=len(seeds),
-        )
+        return difference(pair, ours, theirs)
+
+
+def difference(pair: Pair, ours: Sequence[ScoredRun], theirs: Sequence[ScoredRun]) -> Difference:
+    """The gain of a pair's first row over its second, from their runs of the same seeds."""
+    return Difference(
+        row=pair[0],
+        over=pair[1],
+        value=median_miou(ours) - median_miou(theirs),
+        draws=median_draws(ours) - median_draws(theirs),
+        num_seeds=len(ours),
+    )
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The straight line through gains, by least squares: whether it rises, and how steeply."""
+
+    word: Word
+    slope: float  # percent points a unit of what grows
+    low: float  # of the 95 % interval
+    high: float
+
+
+def trend(gains: Sequence[Difference], at: Sequence[float]) -> Trend:
+    """The line through ``gains``, all of the same seeds, against where they are taken.
+
+    Args:
+        gains: at two different places at least.
+        at: their places.
+    """
+    away = np.array(at) - np.mean(at)
+    weights = away / (away**2).sum()
+    low, high = interval(weights @ np.stack([gain.draws for gain in gains]))
+    slope = float(weights @ [gain.value for gain in gains])
+    return Trend(_word(low, high, 0.0), slope, low, high)
 
 
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
@@ -256,27 +285,24 @@ def _is_share(claim: ShareClaim, evidence: Evidence) -> ClaimResult:
 
 
 def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
-    """The slope of the straight line through the gains, by least squares."""
+    """See :func:`trend`."""
     rows = [row for point in claim.points for row in point.pair]
     seeds = evidence.seeds(rows)
     if not seeds:
         lacking = [row for row in rows if not evidence.records.get(row)]
         return _missing(claim, list(dict.fromkeys(lacking)) or rows[:1])
     gains = [evidence.difference(point.pair, seeds) for point in claim.points]
-    away = np.array([point.at for point in claim.points])
-    away = away - away.mean()
-    weights = away / (away**2).sum()
-    low, high = interval(weights @ np.stack([gain.draws for gain in gains]))
+    line = trend(gains, [point.at for point in claim.points])
     shown = ", ".join(f"{g.value:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
     reason = f"gains by {claim.along}: {shown}"
     return ClaimResult(
         claim,
-        _word(low, high, 0.0),
+        line.word,
         _covers(reason, len(seeds)),
         "points a unit",
-        float(weights @ [gain.value for gain in gains]),
-        low,
-        high,
+        line.slope,
+        line.low,
+        line.high,
         len(seeds),
     )
 

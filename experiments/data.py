@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +18,9 @@ from experiments.schema import DataChoice
 from experiments.workspace import Workspace
 from ssa.datasets.base import DataError
 from ssa.errors import ConfigurationError, SsaError
+
+if TYPE_CHECKING:
+    from ssa.datasets.scenes import ScenesParameters
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ def absent(choice: DataChoice, workspace: Workspace) -> Located | None:
 
     try:
         dataset = find(choice.name, workspace.data_root)
+        made = choice.name == "scenes"
+        filled = asdict(_scenes_parameters(choice.settings)) if made else choice.settings
     except SsaError:
         return None
     nowhere = workspace.data_root / choice.name
     facts = dataset.num_classes, tuple(dataset.class_names)
-    return Located(choice.name, nowhere, "", choice.settings, choice.working_size, *facts)
+    return Located(choice.name, nowhere, "", filled, choice.working_size, *facts)
 
 
 @lru_cache(maxsize=32)
@@ -106,15 +111,21 @@ def _label_fault(name: str, root: Path, digest: str, workspace: Workspace) -> st
     return ""
 
 
-def _make_scenes(given: dict[str, Any], workspace: Workspace) -> tuple[Path, str, dict[str, Any]]:
-    from ssa.datasets.scenes import META, ScenesParameters, ensure
+def _scenes_parameters(given: dict[str, Any]) -> ScenesParameters:
+    from ssa.datasets.scenes import ScenesParameters
 
     try:
-        parameters = TypeAdapter(ScenesParameters).validate_python(given)
+        return TypeAdapter(ScenesParameters).validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"Setting '{where}' of scenes: {first['msg']}.") from None
+
+
+def _make_scenes(given: dict[str, Any], workspace: Workspace) -> tuple[Path, str, dict[str, Any]]:
+    from ssa.datasets.scenes import META, ensure
+
+    parameters = _scenes_parameters(given)
     root = ensure(workspace.cache, parameters)
     digest = json.loads((root / META).read_text())["content_sha256"]
     return root, digest, asdict(parameters)

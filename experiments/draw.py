@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments import console as show
-from experiments.data import Located, locate
+from experiments.data import Located, absent, locate
 from experiments.drawing import Drawing, DrawnRun, is_drawn, write_drawing
 from experiments.environment import PROJECT
 from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
@@ -65,6 +65,13 @@ def draw(
     stored = StoredRuns(call)
     described, undrawn, incomplete = [], [], False
     for figure in figures:
+        if reason := call.resolver.unfit_figure(figure):
+            incomplete = True
+            if again:
+                console.print(escape(f"{figure.name} is not drawn: {reason}"), soft_wrap=True)
+            else:
+                undrawn.append(figure.name)
+            continue
         with console.status(f"Reading the runs of {figure.name}"):
             drawing = gather(call, figure, stored, style)
         incomplete |= bool(drawing.missing)
@@ -266,7 +273,11 @@ class StoredRuns:
     def _without_data(self, table: Table, row_id: str, seed: int) -> Record | None:
         """The record that this row would have on the data of some stored run."""
         resolver, row = self.call.resolver, table.row(row_id)
+        if resolver.unfit(table, row):
+            return None
         card, data = resolver.model_of(table, row), resolver.data_of(table, row)
+        known = absent(data, resolver.workspace)
+        wanted = known.settings if known else data.settings
         try:
             settings = settings_of(resolver.registry, resolver.profile, card.name, data.name)
         except NoProtocolError:
@@ -275,6 +286,8 @@ class StoredRuns:
             spec = record.spec
             if (spec.model, spec.seed, spec.dataset) != (card.name, seed, data.name):
                 continue
+            if not wanted.items() <= spec.dataset_settings.items():
+                continue  # the same data set made with something else
             expected = make_spec(
                 card,
                 classifier=resolve_classifier(row, resolver.profile),

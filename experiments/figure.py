@@ -19,6 +19,7 @@ Kind = Literal[
     "relation_matrix",
     "small_objects",
     "tsne",
+    "variance",
 ]
 Style = Literal["column", "text"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.data import Located, absent, locate
 from experiments.errors import SsaError
+from experiments.figure import Figure
 from experiments.protocol import NoProtocolError, Settings, settings_of
 from experiments.registry import ExperimentRegistry
 from experiments.schema import DataChoice, ModelCard, Profile, Row, RunSpec, Table
@@ -69,6 +70,14 @@ class Resolver:
             f"The row sets {', '.join(row.dataset_settings)} of the data set {own}, but the "
             f"profile {self.profile.name} trains on {where}; run it with --profile quick."
         )
+
+    def unfit_figure(self, figure: Figure) -> str | None:
+        """Why none of a figure's rows means anything in this profile; None if one does."""
+        reasons = []
+        for drawn in figure.rows:
+            table = self.registry.table(drawn.table)
+            reasons.append(self.unfit(table, table.row(drawn.row)))
+        return reasons[0] if reasons and all(reasons) else None
 
     def model_of(self, table: Table, row: Row) -> ModelCard:
         """The model card of a row."""

@@ -189,11 +189,15 @@ class TrendPoint(Declared):
     pair: Pair
 
 
+#: fewer gains make no trend
+FEWEST_POINTS = 3
+
+
 class TrendClaim(Stated):
     """A gain grows with something."""
 
     kind: Literal["trend"]
-    points: tuple[TrendPoint, ...] = Field(min_length=3)
+    points: tuple[TrendPoint, ...] = Field(min_length=FEWEST_POINTS)
     along: str  # what grows, in a word
 
     @field_validator("points")

@@ -7,7 +7,7 @@ two draws, the seed of the training and the images of the split, so both are dra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -49,6 +49,11 @@ class Gain:
     num_seeds: int  # pairs; with 1 the interval covers images only
     num_images: int
     p_value: float  # of the permutation test, two-sided
+
+
+def shared_seeds(first: Collection[int], *others: Collection[int]) -> list[int]:
+    """The seeds of which every row has a run, in the order of the first: the pairs of a gain."""
+    return [seed for seed in first if all(seed in other for other in others)]
 
 
 def summarise(values: Sequence[float]) -> Summary:

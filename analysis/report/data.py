@@ -175,6 +175,7 @@ class FigureView:
     width: int  # pixels
     height: int
     stale: str  # which of its runs were made again since it was drawn; empty: none
+    blocked: str  # why it cannot be drawn in this profile; empty: it can
     command: str  # that draws it
 
 

@@ -27,8 +27,10 @@ from experiments.figure import Figure
 from experiments.inspection import InspectedImage, InspectionError, RunInspection, read_inspection
 from experiments.records import Record
 from experiments.registry import ExperimentRegistry
+from experiments.resolve import Resolver
 from experiments.schema import Row
 from experiments.store import Store
+from experiments.workspace import Workspace
 
 LONGEST_FIGURE_PX = 1600
 LONGEST_SCENE_PX = 512
@@ -41,17 +43,18 @@ def figures(
     records: Mapping[str, Record],
 ) -> tuple[FigureView, ...]:
     """Every declared figure in every profile, with its picture where it has been drawn."""
+    named = [registry.profile(profile.name) for profile in profiles]
+    resolvers = [Resolver(registry, profile, Workspace(results)) for profile in named]
     return tuple(
-        _figure(figure, profile.name, results, records)
-        for profile in profiles
+        _figure(figure, resolver, records)
+        for resolver in resolvers
         for figure in sorted(registry.figures.values(), key=lambda f: (f.number or 99, f.name))
     )
 
 
-def _figure(
-    figure: Figure, profile: str, results: Path, records: Mapping[str, Record]
-) -> FigureView:
-    path = results / "figures" / f"{figure.stem(profile)}.png"
+def _figure(figure: Figure, resolver: Resolver, records: Mapping[str, Record]) -> FigureView:
+    profile = resolver.profile.name
+    path = resolver.workspace.results / "figures" / f"{figure.stem(profile)}.png"
     drawn = path.is_file()
     picture, width, height = stored_picture(path, LONGEST_FIGURE_PX) if drawn else (None, 0, 0)
     text = path.with_suffix(".txt")
@@ -68,6 +71,7 @@ def _figure(
         width=width,
         height=height,
         stale=_changed_since(path.with_suffix(".json"), records) if drawn else "",
+        blocked=resolver.unfit_figure(figure) or "",
         command=f"./run_all.sh {figure.name} --profile {profile}",
     )
 

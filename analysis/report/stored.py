@@ -47,6 +47,8 @@ class StoredResolver(Resolver):
             spec = record.spec
             if (spec.profile, spec.dataset) != (draft.profile, draft.dataset):
                 continue
+            if not draft.dataset_settings.items() <= spec.dataset_settings.items():
+                continue  # the same data set made with something else
             known = {name: getattr(spec, name) for name in _UNKNOWN}
             if draft.weights is None:
                 known.pop("weights_sha256")

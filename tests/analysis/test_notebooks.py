@@ -190,6 +190,15 @@ def test_a_figure_that_is_not_drawn_is_left_out(tmp_path: Path, name: str) -> No
     assert not (lab.results / "notebooks").exists()
 
 
+def test_a_figure_that_the_profile_cannot_have_is_left_out_and_says_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "experiments", "notebooks", "extra_variance"]
+    said = finished([*command, "--results", str(tmp_path), "--profile", "camvid"])
+    assert_clear(
+        said, 3, "extra_variance-camvid is left out", "the profile camvid trains on camvid"
+    )
+    assert "does it" not in said.stdout
+
+
 def test_an_unknown_notebook_is_a_wrong_command(tmp_path: Path) -> None:
     said = execute(Lab(tmp_path / "results", tmp_path), "figure99")
     assert_clear(said, 2, "figure99")

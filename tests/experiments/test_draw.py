@@ -129,7 +129,9 @@ def test_the_pdf_is_of_the_text_width_with_its_fonts_and_no_time(drawn: Lab, kin
         assert set(embedded) == {"yes"}
 
 
-@pytest.mark.parametrize("kind", ["miou_curves", "class_changes", "boundary", "small_objects"])
+@pytest.mark.parametrize(
+    "kind", ["miou_curves", "class_changes", "boundary", "small_objects", "variance"]
+)
 def test_lines_and_bars_are_vectors(drawn: Lab, kind: str) -> None:
     pdf = description(drawn, kind).with_suffix(".pdf").read_bytes()
     assert b"/Subtype /Image" not in pdf
@@ -336,7 +338,7 @@ def test_runs_without_prototypes_to_relate_are_said(drawn: Lab) -> None:
 
 def test_drawing_needs_no_torch(drawn: Lab, tmp_path: Path) -> None:
     lab = drawn.copy(tmp_path / "results")
-    paths = [str(description(lab, kind)) for kind in ("masks_and_cam", "small_objects")]
+    paths = [str(description(lab, kind)) for kind in ("masks_and_cam", "small_objects", "variance")]
     code = (
         "import sys; from pathlib import Path; from analysis.__main__ import make\n"
         f"for path in {paths!r}: make(Path(path))\n"

@@ -13,6 +13,7 @@ from small_report import SmallReport, put, request
 
 from analysis.report.coverage import coverage_of
 from analysis.report.gather import gather
+from analysis.report.page import render
 from experiments.call import parse_seeds, seeds_option
 from experiments.errors import UnknownNameError
 from experiments.evaluate import scores
@@ -140,6 +141,17 @@ def test_runs_are_found_where_their_data_is_not(small: SmallReport, tmp_path: Pa
     first = put(store, draft, 0.6)
     (found,) = gather(asked).profiles[0].tables[0].rows
     assert (found.state, found.runs) == ("measured", (first.run_id, later.run_id))
+
+
+def test_a_figure_that_the_profile_cannot_have_says_why(small: SmallReport, tmp_path: Path) -> None:
+    data = gather(request(small.folder, tmp_path, "real", items=("one",)))
+    blocked = {figure.name: figure.blocked for figure in data.figures if figure.blocked}
+    assert blocked.keys() == {"extra_variance"}
+    assert "the profile real trains on camvid" in blocked["extra_variance"]
+    page = render(data)
+    assert blocked["extra_variance"] in page
+    assert "./run_all.sh extra_variance" not in page
+    assert "./run_all.sh extra_classes --profile real" in page
 
 
 def _draft_without_data(small: SmallReport) -> RunSpec:
