@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,9 @@ def load_trained(
     from mmengine.config import ConfigDict
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
+
+    with redirect_stdout(io.StringIO()):  # it prints which optional packages it could not import
+        import mmseg.datasets  # noqa: F401
 
     from experiments.components import register_components
     from experiments.config import model_config

@@ -120,9 +120,18 @@ def test_it_is_made_once(extracted: Lab) -> None:
     record = extracted.record("ssa")
     path = inspection_path(extracted.store, record.run_id)
     before = path.stat().st_mtime_ns
-    _, made = extract(record, extracted.store, extracted.data)
+    _, made = extract(record, extracted.store, extracted.data(record.spec))
     assert not made
     assert path.stat().st_mtime_ns == before
+
+
+def test_the_command_says_nothing_but_what_it_did(extracted: Lab, tmp_path: Path) -> None:
+    lab = extracted.copy(tmp_path / "results")
+    record = lab.record("ssa")
+    inspection_path(lab.store, record.run_id).unlink()
+    said = lab.call("extract", record.run_id)
+    assert said.returncode == 0
+    assert said.stdout == f"{record.run_id}: extracted\n"
 
 
 @pytest.fixture
@@ -143,10 +152,10 @@ def test_a_changed_record_makes_it_stale_and_it_is_made_anew(spoilt: Lab) -> Non
     record = change_record(spoilt, spoilt.record("ssa"), result_digest="0" * 64)
     with pytest.raises(InspectionError, match=r"earlier record.*extract seaformer|segnext"):
         read_inspection(spoilt.store, record)
-    again, made = extract(record, spoilt.store, spoilt.data)
+    again, made = extract(record, spoilt.store, spoilt.data(record.spec))
     assert made
     assert again.provenance.result_digest == "0" * 64
-    assert not extract(record, spoilt.store, spoilt.data)[1]
+    assert not extract(record, spoilt.store, spoilt.data(record.spec))[1]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "another byte", "no archive", "another version"])
@@ -169,7 +178,7 @@ def test_a_damaged_file_is_named_and_made_anew(
     assert str(path) in str(caught.value)
     assert f"`./run_all.sh extract {record.run_id}` makes it anew" in str(caught.value)
     if damage != "another version":
-        assert extract(record, spoilt.store, spoilt.data)[1]
+        assert extract(record, spoilt.store, spoilt.data(record.spec))[1]
         assert path.read_bytes() == whole, "equal runs give equal files"
 
 
@@ -180,7 +189,7 @@ def test_weights_of_another_network_are_refused(spoilt: Lab) -> None:
     state = torch.load(folder.weights, weights_only=True)
     torch.save({name: value.flip(0) for name, value in state.items()}, folder.weights)
     with pytest.raises(InspectionError, match="not those of the record"):
-        extract(record, spoilt.store, spoilt.data)
+        extract(record, spoilt.store, spoilt.data(record.spec))
     assert not inspection_path(spoilt.store, record.run_id).exists()
 
 
@@ -192,7 +201,7 @@ def test_without_weights_what_is_there_is_read_and_the_rest_is_said(spoilt: Lab)
     said = spoilt.call("extract", "pair")
     assert_clear(said, 3, "already extracted", "records are shipped without weights")
     with pytest.raises(MissingWeightsError, match=r"is not there.*give the command that made it"):
-        extract(ssa, spoilt.store, spoilt.data)
+        extract(ssa, spoilt.store, spoilt.data(ssa.spec))
 
 
 def test_the_focus_is_a_class_that_can_be_seen_and_is_otherwise_rare() -> None:
