@@ -72,6 +72,11 @@ class Call:
         return Store(self.workspace.reference)
 
     @property
+    def stores(self) -> list[Store]:
+        """The user's results, then the shipped ones, if these are others."""
+        return [self.store, *([self.reference] if self.reference else [])]
+
+    @property
     def hours(self) -> GpuHours | None:
         """Estimates what runs will cost, where the profile says on what basis."""
         return GpuHours(self.registry, self.profile.cost) if self.profile.cost else None
@@ -104,7 +109,7 @@ class Call:
     @property
     def costs(self) -> PastCosts:
         """What runs took: the user's own and, for kinds that he has not run, the shipped ones."""
-        return PastCosts([self.store, *([self.reference] if self.reference else [])])
+        return PastCosts(self.stores)
 
     def plan(self, tables: list[Table]) -> Plan:
         """What there is and what is to be done."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,10 @@ from rich.table import Table as RichTable
 from experiments.assemble import TableResult, assemble
 from experiments.call import Call, without_weights
 from experiments.counts import count_cells
-from experiments.data import Located
-from experiments.protocol import NoProtocolError, settings_of
-from experiments.registry import STUDY, ExperimentRegistry, paper_items
-from experiments.resolve import make_spec, resolve_classifier
-from experiments.schema import DataChoice, Row, Table
+from experiments.registry import STUDY, paper_items
+from experiments.resolve import Resolver
 from experiments.store import Store
+from experiments.stored_rows import StoredRows
 from experiments.why import latencies
 
 COUNTED = ("params_m", "macs_g")
@@ -77,8 +75,8 @@ def coverage(call: Call) -> Coverage:
     """Look at every table of the registry; nothing is trained and nothing is counted."""
     tables = list(call.registry.tables.values())
     plan = call.plan(tables)
-    stored = runs_of_rows(call.registry, call.store)
-    shipped = runs_of_rows(call.registry, call.reference) if call.reference else stored
+    stored = runs_of_rows(call.resolver, call.store)
+    shipped = runs_of_rows(call.resolver, call.reference) if call.reference else stored
     made = []
     for table in tables:
         result = assemble(table, plan, call.resolver, call.store, call.reference, None, gains=False)
@@ -134,88 +132,29 @@ def _sorted(words: Any) -> dict[str, int]:
     return dict(sorted(Tally(words).items()))
 
 
-def runs_of_rows(registry: ExperimentRegistry, store: Store) -> dict[tuple[str, str], int]:
+def runs_of_rows(resolver: Resolver, store: Store) -> dict[tuple[str, str], int]:
     """(table, row id) → stored runs of it in any profile of the registry and with any seed.
 
     The data need not be here: what a run saw is taken from the records themselves.
     """
-    there = set(store.run_ids())
-    surroundings: dict[str, tuple[dict[str, Any], set[int]]] = {}
-    for run_id in there:
-        document = store.peek(run_id) or {}
-        spec = document.get("spec")
-        if not isinstance(spec, dict):
-            continue
-        around = {name: spec.get(name) for name in _AROUND}
-        key = json.dumps(around, sort_keys=True)
-        surroundings.setdefault(key, (around, set()))[1].add(int(spec.get("seed", 0)))
-    found: dict[tuple[str, str], int] = {}
-    for around, seeds in surroundings.values():
+    stored, registry = StoredRows([store]), resolver.registry
+    found: Tally[tuple[str, str]] = Tally()
+    for own in _resolvers(resolver, stored.profiles):
         for table in registry.tables.values():
             for row in table.rows:
-                runs = there & set(_run_ids(registry, table, row, around, seeds))
-                if runs:
-                    found[table.name, row.id] = found.get((table.name, row.id), 0) + len(runs)
+                if (draft := own.draft(table, row)) and (runs := stored.runs(draft)):
+                    found[table.name, row.id] += len(runs)
     return found
 
 
-#: fields of a spec that come from the surroundings of a run and not from its row
-_AROUND = (
-    *("profile", "dataset", "dataset_digest", "dataset_settings", "working_size", "num_classes"),
-    *("model", "weights", "weights_sha256", "deviations"),
-)
-
-
-def _run_ids(
-    registry: ExperimentRegistry,
-    table: Table,
-    row: Row,
-    around: Mapping[str, Any],
-    seeds: set[int],
-) -> Sequence[str]:
-    """Identities that a row has in the surroundings of stored runs; none where it does not fit."""
-    profile = registry.profiles.get(str(around["profile"]))
-    own = str(row.dataset or table.dataset)
-    card = registry.model(str(row.model or table.model))
-    if profile is None or card.name != around["model"]:
-        return ()
-    chosen = profile.dataset or DataChoice(name=own)
-    settings = {**chosen.settings, **(row.dataset_settings if chosen.name == own else {})}
-    if row.dataset_settings and chosen.name != own:
-        return ()
-    filled = around["dataset_settings"] or {}
-    if chosen.name != around["dataset"] or any(filled.get(k) != v for k, v in settings.items()):
-        return ()
-    size = around["working_size"]
-    data = Located(
-        name=chosen.name,
-        root=Path(),
-        digest=str(around["dataset_digest"]),
-        settings=dict(filled),
-        working_size=(size[0], size[1]) if size else None,
-        num_classes=int(around["num_classes"]),
-        class_names=(),
-    )
-    if "from scratch" in " ".join(around["deviations"]):
-        profile, _ = without_weights(profile)
-    try:
-        settings_there = settings_of(registry, profile, card.name, chosen.name)
-    except NoProtocolError:
-        return ()
-    own_deviations = tuple(around["deviations"])[len(settings_there.sentences) :]
-    spec = make_spec(
-        card,
-        classifier=resolve_classifier(row, profile),
-        model_overrides=row.model_overrides,
-        data=data,
-        profile=profile,
-        settings=settings_there,
-        seed=0,
-        weights=around["weights"],
-        weights_sha256=around["weights_sha256"],
-        deviations=own_deviations,
-    )
-    return [spec.model_copy(update={"seed": seed}).run_id for seed in seeds]
+def _resolvers(resolver: Resolver, names: Collection[str]) -> Iterator[Resolver]:
+    """Resolvers of the profiles of these names, with pretrained weights and without."""
+    for name, profile in resolver.registry.profiles.items():
+        if name in names:
+            yield replace(resolver, profile=profile, deviations=())
+            without, deviations = without_weights(profile)
+            if deviations:
+                yield replace(resolver, profile=without, deviations=deviations)
 
 
 def to_json(found: Coverage) -> str:

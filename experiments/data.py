@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,11 +16,12 @@ from experiments.errors import StoreError
 from experiments.files import write_atomically
 from experiments.schema import DataChoice
 from experiments.workspace import Workspace
-from ssa.datasets.base import DataError
+from ssa.datasets.base import DataError, DataSet
+from ssa.datasets.folder import find, own_settings
+from ssa.datasets.scenes import META, ScenesParameters, ensure
 from ssa.errors import ConfigurationError, SsaError
 
-if TYPE_CHECKING:
-    from ssa.datasets.scenes import ScenesParameters
+_SCENES = TypeAdapter(ScenesParameters)
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,9 @@ def locate(choice: DataChoice, workspace: Workspace) -> Located:
 
 def absent(choice: DataChoice, workspace: Workspace) -> Located | None:
     """What a data set that is not there would be, without a digest; None if nobody knows it."""
-    from ssa.datasets import find
-
     try:
         dataset = find(choice.name, workspace.data_root)
-        made = choice.name == "scenes"
-        filled = asdict(_scenes_parameters(choice.settings)) if made else choice.settings
+        filled = _filled(dataset, choice.settings)
     except SsaError:
         return None
     nowhere = workspace.data_root / choice.name
@@ -63,24 +61,14 @@ def absent(choice: DataChoice, workspace: Workspace) -> Located | None:
 
 @lru_cache(maxsize=32)
 def _locate(name: str, settings: str, workspace: Workspace) -> Located:
-    from ssa.datasets import find
-    from ssa.datasets.folder import own_settings
-
     dataset = find(name, workspace.data_root)
-    given = json.loads(settings)
+    filled = _filled(dataset, json.loads(settings))
     if name == "scenes":
-        root, digest, filled = _make_scenes(given, workspace)
+        root = ensure(workspace.cache, ScenesParameters(**filled))
+        digest = json.loads((root / META).read_text())["content_sha256"]
     else:
         from ssa.datasets.digest import content_digest
 
-        filled = own_settings(dataset)
-        if given and given != filled:
-            raise ConfigurationError(
-                f"The data set {name} is described otherwise now than the run was made with; give "
-                "the command that made the run again."
-                if given.keys() == filled.keys()
-                else f"The data set {name} takes no settings, but {', '.join(given)} was given."
-            )
         root = dataset.locate(workspace.data_root)
         dataset.check(root)
         digest = content_digest(dataset, root, dataset.splits, workspace.cache)
@@ -94,8 +82,6 @@ def _locate(name: str, settings: str, workspace: Workspace) -> Located:
 @lru_cache(maxsize=32)
 def _label_fault(name: str, root: Path, digest: str, workspace: Workspace) -> str:
     """What is wrong with the masks of a user's data set; all are opened, once a content."""
-    from ssa.datasets import find
-    from ssa.datasets.folder import own_settings
     from ssa.datasets.verify import check_labels
 
     dataset = find(name, workspace.data_root)
@@ -111,21 +97,26 @@ def _label_fault(name: str, root: Path, digest: str, workspace: Workspace) -> st
     return ""
 
 
-def _scenes_parameters(given: dict[str, Any]) -> ScenesParameters:
-    from ssa.datasets.scenes import ScenesParameters
+def _filled(dataset: DataSet, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a data set with every default filled in; its files are not looked at.
 
-    try:
-        return TypeAdapter(ScenesParameters).validate_python(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"Setting '{where}' of scenes: {first['msg']}.") from None
-
-
-def _make_scenes(given: dict[str, Any], workspace: Workspace) -> tuple[Path, str, dict[str, Any]]:
-    from ssa.datasets.scenes import META, ensure
-
-    parameters = _scenes_parameters(given)
-    root = ensure(workspace.cache, parameters)
-    digest = json.loads((root / META).read_text())["content_sha256"]
-    return root, digest, asdict(parameters)
+    Raises:
+        ConfigurationError: a setting that it does not have, or another value than it is described
+            with.
+    """
+    if dataset.name == "scenes":
+        try:
+            return asdict(_SCENES.validate_python(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"Setting '{where}' of scenes: {first['msg']}.") from None
+    filled = own_settings(dataset)
+    if given and given != filled:
+        raise ConfigurationError(
+            f"The data set {dataset.name} is described otherwise now than the run was made with; "
+            "give the command that made the run again."
+            if given.keys() == filled.keys()
+            else f"The data set {dataset.name} takes no settings, but {', '.join(given)} was given."
+        )
+    return filled

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments import console as show
-from experiments.data import Located, absent, locate
+from experiments.data import locate
 from experiments.drawing import Drawing, DrawnRun, is_drawn, write_drawing
 from experiments.environment import PROJECT
-from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
+from experiments.errors import SsaError, UnknownNameError
 from experiments.figure import Figure, FigureRow, Style
 from experiments.inspection import InspectionError, read_inspection
 from experiments.plan import DONE, Plan
-from experiments.protocol import NoProtocolError, settings_of
 from experiments.records import Record
-from experiments.resolve import make_spec, resolve_classifier
 from experiments.schema import DataChoice, Table
+from experiments.stored_rows import StoredRows
 from experiments.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -254,12 +253,11 @@ def drawable(drawing: Drawing) -> bool:
     return all(row.optional or row.label in there for row in drawing.figure.rows)
 
 
-@dataclass
 class StoredRuns:
     """Finds the record behind a row, also where the data set itself is not at hand."""
 
-    call: Call
-    _records: list[Record] | None = None
+    def __init__(self, call: Call) -> None:
+        self._rows = StoredRows([call.store])
 
     def of(self, plan: Plan, row: str, seed: int) -> tuple[Record | None, str]:
         """The record of ``<table>/<row id>`` and a seed, or None and why there is none."""
@@ -267,65 +265,8 @@ class StoredRuns:
         cell = next(c for c in plan.cells if (c.table, c.row, c.seed) == (table, row_id, seed))
         if cell.run is not None:
             return (cell.run.record, "") if cell.run.state in DONE else (None, cell.run.reason)
-        record = self._without_data(self.call.registry.table(table), row_id, seed)
+        record = self._rows.find(cell.draft) if cell.draft else None
         return record, "" if record else cell.blocked or ""
-
-    def _without_data(self, table: Table, row_id: str, seed: int) -> Record | None:
-        """The record that this row would have on the data of some stored run."""
-        resolver, row = self.call.resolver, table.row(row_id)
-        if resolver.unfit(table, row):
-            return None
-        card, data = resolver.model_of(table, row), resolver.data_of(table, row)
-        known = absent(data, resolver.workspace)
-        wanted = known.settings if known else data.settings
-        try:
-            settings = settings_of(resolver.registry, resolver.profile, card.name, data.name)
-        except NoProtocolError:
-            return None
-        for record in self.records:
-            spec = record.spec
-            if (spec.model, spec.seed, spec.dataset) != (card.name, seed, data.name):
-                continue
-            if not wanted.items() <= spec.dataset_settings.items():
-                continue  # the same data set made with something else
-            expected = make_spec(
-                card,
-                classifier=resolve_classifier(row, resolver.profile),
-                model_overrides=row.model_overrides,
-                data=Located(
-                    name=spec.dataset,
-                    root=Path(),
-                    digest=spec.dataset_digest,
-                    settings=spec.dataset_settings,
-                    working_size=data.working_size,
-                    num_classes=spec.num_classes,
-                    class_names=record.class_names,
-                ),
-                profile=resolver.profile,
-                settings=settings,
-                seed=seed,
-                weights=spec.weights,
-                weights_sha256=spec.weights_sha256,
-                deviations=resolver.deviations,
-            )
-            if expected.run_id == record.run_id:
-                return record
-        return None
-
-    @property
-    def records(self) -> list[Record]:
-        """Every whole record of this call's profile, newest first."""
-        if self._records is None:
-            self._records = []
-            for run_id in self.call.store.run_ids():
-                try:
-                    record = self.call.store.read(run_id)
-                except CorruptRecordError:
-                    continue
-                if record is not None and record.spec.profile == self.call.profile.name:
-                    self._records.append(record)
-            self._records.sort(key=lambda record: (record.finished, record.run_id), reverse=True)
-        return self._records
 
 
 def _hand_over(described: Sequence[Path], console: Console) -> bool:

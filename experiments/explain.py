@@ -100,13 +100,9 @@ def _users(
     return users
 
 
-def _stores(call: Call) -> list[Store]:
-    return [call.store, *([call.reference] if call.reference else [])]
-
-
 def _stored_ids(call: Call) -> Iterator[str]:
     """Runs with a folder: finished, interrupted or failed."""
-    for store in _stores(call):
+    for store in call.stores:
         for kind in ("record", "spec"):
             yield from (path.parent.name for path in store.runs.glob(f"*/{kind}.json"))
 
@@ -135,7 +131,7 @@ def _stored_spec(call: Call, run_id: str) -> RunSpec:
     """The spec of a run that the present registry does not ask for."""
     import json
 
-    for store in _stores(call):
+    for store in call.stores:
         folder = store.folder(run_id)
         document = store.peek(run_id)
         try:
@@ -159,7 +155,7 @@ def _explain(call: Call, spec: RunSpec, users: Sequence[str]) -> Explanation:
             )
     finished = run.record.finished if run.record else None
     there = run.record is not None
-    nearest = None if there else nearest_run(spec, _stores(call))
+    nearest = None if there else nearest_run(spec, call.stores)
     return Explanation(spec.run_id, run.state, run.reason, tuple(users), finished, nearest)
 
 

@@ -43,13 +43,18 @@ class PlannedCell:
     seed: int
     run: PlannedRun | None
     reasons: tuple[str, ...] = ()  # everything that keeps it from starting
-    run_id: str | None = None  # of the run or, if data or weights are missing, of its draft
+    draft: RunSpec | None = None  # of a blocked run: all but the digests of what is missing
     gpu_hours: float | None = None  # estimated, where the profile says on what basis
 
     @property
     def blocked(self) -> str | None:
         """Why there is no run, in one line; None if there is one."""
         return " ".join(self.reasons) or None
+
+    @property
+    def spec(self) -> RunSpec | None:
+        """What is run, or its draft."""
+        return self.run.spec if self.run else self.draft
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Plan:
     def gpu_hours(self) -> float | None:
         """Estimated GPU-hours of everything without a record, each run once; None: no basis."""
         open_cells = [c for c in self.cells if c.run is None or c.run.state not in DONE]
-        hours = {c.run_id: c.gpu_hours for c in open_cells if c.gpu_hours is not None}
+        specs = [(c.spec, c.gpu_hours) for c in open_cells]
+        hours = {s.run_id: h for s, h in specs if s is not None and h is not None}
         return sum(hours.values()) if hours else None
 
     def only(self, pattern: str | None) -> Plan:
@@ -122,19 +128,18 @@ def make_plan(
     for table in tables:
         for row in table.rows:
             for seed, found in zip(seeds, resolver.resolve_seeds(table, row, seeds)):
-                blocked = isinstance(found, Blocked)
+                blocked = found if isinstance(found, Blocked) else None
                 spec = found.draft if isinstance(found, Blocked) else found
-                run_id = spec.run_id if spec else None
-                if spec and not blocked and run_id not in known:
+                if spec and not blocked and spec.run_id not in known:
                     known[spec.run_id] = look_up(spec, store, costs)
                 cells.append(
                     PlannedCell(
                         table.name,
                         row.id,
                         seed,
-                        run=None if blocked else known[str(run_id)],
-                        reasons=found.reasons if isinstance(found, Blocked) else (),
-                        run_id=run_id,
+                        run=known[spec.run_id] if spec and not blocked else None,
+                        reasons=blocked.reasons if blocked else (),
+                        draft=blocked.draft if blocked else None,
                         gpu_hours=hours.of(table, row, spec) if hours and spec else None,
                     )
                 )

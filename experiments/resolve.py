@@ -102,6 +102,22 @@ class Resolver:
         found = self._resolve(table, row, seed)
         return found if isinstance(found, Blocked) else self._divided(found)
 
+    def draft(self, table: Table, row: Row, seed: int = 0) -> RunSpec | None:
+        """All that is known of a run before its data and weights are looked for.
+
+        Only their digests are open. None: this profile cannot have the run, or nobody knows its
+        data set.
+        """
+        choice, card = self.data_of(table, row), self.model_of(table, row)
+        data = absent(choice, self.workspace)
+        if data is None or self.unfit(table, row):
+            return None
+        try:
+            settings = settings_of(self.registry, self.profile, card.name, choice.name)
+        except NoProtocolError:
+            return None
+        return self._spec(card, row, data, settings, seed)
+
     def _divided(self, spec: RunSpec) -> RunSpec:
         """The run with this call's number of micro-batches."""
         training = spec.training
@@ -129,29 +145,62 @@ class Resolver:
             settings = settings_of(self.registry, self.profile, card.name, choice.name)
         except NoProtocolError as error:
             return Blocked((*reasons, str(error)))
-        weights: str | None = None
         sha256: str | None = None
-        if card.weights and not settings.training.from_scratch:
-            weights = card.weights
+        if weights := _weights(card, settings):
             try:
-                sha256 = weights_sha256(card.weights, self.workspace.weights)
+                sha256 = weights_sha256(weights, self.workspace.weights)
             except SsaError as error:
                 reasons.append(str(error))
         if data is None:
             return Blocked(tuple(reasons))
-        spec = make_spec(
-            card,
-            classifier=resolve_classifier(row, self.profile),
-            model_overrides=row.model_overrides,
-            data=data,
-            profile=self.profile,
-            settings=settings,
-            seed=seed,
-            weights=weights,
-            weights_sha256=sha256,
-            deviations=self.deviations,
-        )
+        spec = self._spec(card, row, data, settings, seed, sha256)
         return Blocked(tuple(reasons), spec) if reasons else spec
+
+    def _spec(
+        self,
+        card: ModelCard,
+        row: Row,
+        data: Located,
+        settings: Settings,
+        seed: int,
+        sha256: str | None = None,
+    ) -> RunSpec:
+        """Put a run together; this call's deviations come on top of the protocol's."""
+        from ssa.models import build_segmentor_config
+
+        profile = self.profile
+        classifier = resolve_classifier(row, profile)
+        segmentor = build_segmentor_config(
+            card.model_dump(),
+            classifier=classifier,
+            num_classes=data.num_classes,
+            size=profile.model_size,
+            model_overrides=row.model_overrides,
+            sync_norm=profile.sync_norm,
+        )
+        return RunSpec(
+            model=card.name,
+            model_size=profile.model_size,
+            segmentor=segmentor,
+            classifier=classifier,
+            dataset=data.name,
+            dataset_digest=data.digest,
+            dataset_settings=data.settings,
+            working_size=data.working_size,
+            num_classes=data.num_classes,
+            weights=_weights(card, settings),
+            weights_sha256=sha256,
+            training=settings.training,
+            evaluation=settings.evaluation,
+            profile=profile.name,
+            seed=seed,
+            deviations=(*settings.sentences, *self.deviations),
+        )
+
+
+def _weights(card: ModelCard, settings: Settings) -> str | None:
+    """The pretrained file that a run starts from; None: from scratch."""
+    return None if settings.training.from_scratch else card.weights
 
 
 def _reseeded(found: RunSpec | Blocked, seed: int) -> RunSpec | Blocked:
@@ -197,47 +246,3 @@ def resolve_classifier(row: Row, profile: Profile | None = None) -> dict[str, An
     scaled = profile.classifier_overrides.get(choice.name, {}) if profile else {}
     config = config_class.preset(preset, **{**scaled, **choice.overrides})
     return {"name": choice.name, "overrides": config.model_dump(mode="json")}
-
-
-def make_spec(
-    card: ModelCard,
-    *,
-    classifier: dict[str, Any],
-    model_overrides: dict[str, Any],
-    data: Located,
-    profile: Profile,
-    settings: Settings,
-    seed: int,
-    weights: str | None = None,
-    weights_sha256: str | None = None,
-    deviations: tuple[str, ...] = (),
-) -> RunSpec:
-    """Put a run together from its resolved parts; ``deviations`` come on top of the protocol's."""
-    from ssa.models import build_segmentor_config
-
-    segmentor = build_segmentor_config(
-        card.model_dump(),
-        classifier=classifier,
-        num_classes=data.num_classes,
-        size=profile.model_size,
-        model_overrides=model_overrides,
-        sync_norm=profile.sync_norm,
-    )
-    return RunSpec(
-        model=card.name,
-        model_size=profile.model_size,
-        segmentor=segmentor,
-        classifier=classifier,
-        dataset=data.name,
-        dataset_digest=data.digest,
-        dataset_settings=data.settings,
-        working_size=data.working_size,
-        num_classes=data.num_classes,
-        weights=weights,
-        weights_sha256=weights_sha256,
-        training=settings.training,
-        evaluation=settings.evaluation,
-        profile=profile.name,
-        seed=seed,
-        deviations=(*settings.sentences, *deviations),
-    )

@@ -25,7 +25,6 @@ from analysis.report.data import (
     VerdictView,
 )
 from analysis.report.exhibits import Scenes, figures
-from analysis.report.stored import StoredResolver
 from experiments.assemble import RowResult, TableResult, assemble
 from experiments.call import Call, seeds_option
 from experiments.claim_text import show_numbers
@@ -39,6 +38,7 @@ from experiments.registry import ExperimentRegistry, paper_items
 from experiments.schema import Profile, Table
 from experiments.statistics import Gain, Summary
 from experiments.store import Store
+from experiments.stored_rows import StoredResolver, StoredRows
 from experiments.verdict import Verdict
 from experiments.why import latencies
 from experiments.workspace import DEFAULT_DATA_ROOT, Workspace
@@ -89,11 +89,11 @@ class _Stored:
     damaged: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, store: Store | None) -> _Stored:
+    def read(cls, store: Store) -> _Stored:
         found = cls()
-        for run_id in store.run_ids() if store else ():
+        for run_id in store.run_ids():
             try:
-                record = store.read(run_id) if store else None
+                record = store.read(run_id)
             except CorruptRecordError as error:
                 found.damaged.append(str(error))
                 continue
@@ -114,9 +114,10 @@ def gather(request: Request) -> ReportData:
     for record in stored.records.values():
         of_profile.setdefault(record.spec.profile, []).append(record)
     unknown = {n: len(r) for n, r in of_profile.items() if n not in request.registry.profiles}
+    chosen = _profiles(request, of_profile)
+    rows = StoredRows(request.call(chosen[0]).stores)
     shown = [
-        _profile(request, profile, stored.records, of_profile.get(profile.name, []))
-        for profile in _profiles(request, of_profile)
+        _profile(request, profile, rows, of_profile.get(profile.name, [])) for profile in chosen
     ]
     profiles = [profile for profile, _ in shown]
     used = {
@@ -171,13 +172,10 @@ def _profiles(request: Request, found: dict[str, list[Record]]) -> list[Profile]
 
 
 def _profile(
-    request: Request, profile: Profile, stored: dict[str, Record], records: Sequence[Record]
+    request: Request, profile: Profile, stored: StoredRows, records: Sequence[Record]
 ) -> tuple[ProfileView, list[ClaimView]]:
     call = request.call(profile)
-    shipped = _Stored.read(call.reference).records
-    resolver = StoredResolver(
-        request.registry, profile, request.workspace, stored={**shipped, **stored}
-    )
+    resolver = StoredResolver(request.registry, profile, request.workspace, stored=stored)
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
     tables = request.tables
     plan = make_plan(tables, resolver, seeds, call.store)

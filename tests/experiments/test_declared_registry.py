@@ -10,12 +10,11 @@ import pytest
 import yaml
 from lab import TABLES, write_registry
 
-from experiments.data import Located
 from experiments.errors import RegistryError, UnknownNameError
-from experiments.protocol import settings_of
 from experiments.registry import load_registry, paper_items
-from experiments.resolve import make_spec, resolve_classifier
+from experiments.resolve import Resolver
 from experiments.schema import Profile
+from experiments.workspace import Workspace
 
 SHIPPED = load_registry()
 ROWS = [(table, row) for table in SHIPPED.tables.values() for row in table.rows]
@@ -41,17 +40,8 @@ def test_the_paper_has_13_tables_and_8_figures() -> None:
 
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda x: getattr(x, "id", None) or x.name)
 def test_every_shipped_row_can_be_resolved(table, row) -> None:  # type: ignore[no-untyped-def]
-    located = Located("scenes", Path("scenes"), "0" * 64, {}, None, 16, ("x",) * 16)
-    card = SHIPPED.model(row.model or table.model)
-    spec = make_spec(
-        card,
-        classifier=resolve_classifier(row),
-        model_overrides=row.model_overrides,
-        data=located,
-        profile=SHIPPED.profile("smoke"),
-        settings=settings_of(SHIPPED, SHIPPED.profile("smoke"), card.name, "scenes"),
-        seed=0,
-    )
+    spec = Resolver(SHIPPED, SHIPPED.profile("smoke"), Workspace()).draft(table, row)
+    assert spec is not None
     assert spec.run_id == type(spec).model_validate_json(spec.canonical()).run_id
 
 

@@ -303,7 +303,7 @@ def test_status_counts_what_is_measured_here(covered: dict[str, object]) -> None
 
 def test_runs_of_another_profile_are_counted_as_such(trained: Lab) -> None:
     call = call_of(trained, "long")
-    found = runs_of_rows(call.registry, call.store)
+    found = runs_of_rows(call.resolver, call.store)
     assert found["pair", "full"] == 1
     pair = next(t for t in coverage(call).tables if t.name == "pair")
     assert (pair.measured, pair.any_profile) == (0, 2)

@@ -18,7 +18,6 @@ from samples import make_areas, put
 from analysis.kinds import NothingToDrawError
 from analysis.kinds import draw as draw_kind
 from analysis.reading import Material, read_material
-from analysis.report.stored import StoredResolver
 from experiments.assemble import assemble
 from experiments.call import Call, stored_call
 from experiments.counts import Counter
@@ -27,6 +26,7 @@ from experiments.export import to_json, to_markdown
 from experiments.registry import load_registry
 from experiments.resolve import Blocked
 from experiments.schema import RunSpec
+from experiments.stored_rows import StoredResolver, StoredRows
 
 GAIN = {"0": 0.0, "0.3": 0.06, "0.6": 0.12, "1": 0.2}  # of the chance that a pixel is right
 NUMBERS = (
@@ -250,14 +250,16 @@ def test_each_shift_has_its_own_runs_where_no_scenes_can_be_made(
     described = spoilt.files.with_suffix(".json").read_text()
     assert spoilt.drawn()[0] == 0
     assert spoilt.files.with_suffix(".json").read_text() == described
-    records = {run_id: call.store.read(run_id) for run_id in call.store.run_ids()}
-    stored: Any = StoredResolver(call.registry, call.profile, call.workspace, stored=records)
+    rows = StoredRows([call.store])
+    stored = StoredResolver(call.registry, call.profile, call.workspace, stored=rows)
     for row in TABLE.rows:
         found = stored.resolve(TABLE, row, 1)
         assert isinstance(found, RunSpec)
         assert found.dataset_settings["shift"] == row.dataset_settings["shift"]
     other = load_registry().table("table8")
-    assert stored.resolve(other, other.row("baseline"), 1).dataset_settings["shift"] == 0.6
+    found = stored.resolve(other, other.row("baseline"), 1)
+    assert isinstance(found, RunSpec)
+    assert found.dataset_settings["shift"] == 0.6
 
 
 def test_a_profile_on_other_data_is_told_in_one_sentence(study: Study, tmp_path: Path) -> None:
