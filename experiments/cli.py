@@ -133,19 +133,15 @@ def run(
     """
     from experiments.console import make_console
 
+    shared = (profile, seeds, data_root, results, registry, from_scratch)
     call = make_call(
-        profile,
-        seeds,
-        jobs,
-        device,
-        data_root,
-        results,
-        registry,
-        from_scratch,
-        rows,
-        gpus,
-        accumulation,
-        remake_stale,
+        *shared,
+        jobs=jobs,
+        device=device,
+        rows=rows,
+        gpus=gpus,
+        accumulation=accumulation,
+        remake_stale=remake_stale,
     )
     if item in call.registry.figures:
         raise typer.Exit(_draw(call, [item], style, dry=dry_run))
@@ -174,11 +170,8 @@ def plan(
     """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
     from experiments.console import make_console
 
-    cpu = Device.cpu
-    where = (data_root, results, registry)
-    call = make_call(
-        profile, seeds, jobs, cpu, *where, from_scratch, rows, accumulation=accumulation
-    )
+    shared = (profile, seeds, data_root, results, registry, from_scratch)
+    call = make_call(*shared, jobs=jobs, rows=rows, accumulation=accumulation)
     if item in call.registry.figures:
         raise typer.Exit(_draw(call, [item], None, dry=True))
     raise typer.Exit(call.run(item, make_console(), dry=True))
@@ -195,7 +188,7 @@ def figures(
     style: StyleOption = None,
 ) -> None:
     """Draw every figure from what is stored; trains nothing and says what is missing (exit 3)."""
-    call = make_call(profile, seeds, 1, Device.cpu, data_root, results, registry, from_scratch)
+    call = make_call(profile, seeds, data_root, results, registry, from_scratch)
     raise typer.Exit(_draw(call, list(call.registry.figures), style, train=False))
 
 
@@ -223,7 +216,8 @@ def extract(
     from experiments.console import make_console
     from experiments.draw import extract_item
 
-    call = make_call(profile, seeds, 1, device, data_root, results, registry, from_scratch)
+    shared = (profile, seeds, data_root, results, registry, from_scratch)
+    call = make_call(*shared, device=device)
     raise typer.Exit(extract_item(call, item, make_console()))
 
 

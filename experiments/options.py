@@ -18,7 +18,7 @@ DEFAULT_PROFILE = "quick"
 
 
 class Device(str, Enum):
-    """Where to train."""
+    """Where to train and to score."""
 
     auto = "auto"
     cpu = "cpu"
@@ -62,7 +62,7 @@ SeedsOption = Annotated[
 JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 DataRootOption = Annotated[
     Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
 ]
@@ -102,18 +102,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.
 def make_call(
     profile: str,
     seeds: str | None = None,
-    jobs: int | None = None,
-    device: Device = Device.cpu,
     data_root: Path = DEFAULT_DATA_ROOT,
     results: Path = DEFAULT_RESULTS,
     registry: list[Path] | None = None,
     from_scratch: bool = False,
+    *,
+    jobs: int | None = None,
+    device: Device = Device.cpu,
     rows: str | None = None,
     gpus: int = 1,
     accumulation: int | None = None,
     remake_stale: bool = False,
 ) -> Call:
-    """The call that the options describe.
+    """The call that the options describe: first those of every verb, then those of training.
 
     Raises:
         typer.BadParameter: seeds or a device that mean nothing here.

@@ -54,14 +54,7 @@ def why(
     from experiments.why import show_origin
     from experiments.why import why as look_up
 
-    call = make_call(
-        profile,
-        seeds,
-        data_root=data_root,
-        results=results,
-        registry=registry,
-        from_scratch=from_scratch,
-    )
+    call = make_call(profile, seeds, data_root, results, registry, from_scratch)
     origin = look_up(call, table, row, metric)
     show_origin(make_console(), origin)
     raise typer.Exit(0 if origin.measured is not None else 3)
@@ -85,14 +78,7 @@ def explain(
     from experiments.explain import show_explanation
     from experiments.plan import DONE
 
-    call = make_call(
-        profile,
-        seeds,
-        data_root=data_root,
-        results=results,
-        registry=registry,
-        from_scratch=from_scratch,
-    )
+    call = make_call(profile, seeds, data_root, results, registry, from_scratch)
     found = look_up(call, run)
     show_explanation(make_console(), found)
     raise typer.Exit(0 if found.state in DONE else 3)
@@ -130,14 +116,7 @@ def status(
     from experiments.console import make_console
     from experiments.coverage import coverage, show_coverage, to_json
 
-    call = make_call(
-        profile,
-        seeds,
-        data_root=data_root,
-        results=results,
-        registry=registry,
-        from_scratch=from_scratch,
-    )
+    call = make_call(profile, seeds, data_root, results, registry, from_scratch)
     found = coverage(call)
     if json:
         sys.stdout.write(to_json(found) + "\n")
@@ -161,14 +140,7 @@ def export(
     """
     from experiments.console import make_console
 
-    call = make_call(
-        profile,
-        seeds,
-        data_root=data_root,
-        results=results,
-        registry=registry,
-        from_scratch=from_scratch,
-    )
+    call = make_call(profile, seeds, data_root, results, registry, from_scratch)
     if item in call.registry.figures:
         raise UnclearNameError(f"{item} is a figure; draw what is stored with `figures`.")
     raise typer.Exit(call.export(item, make_console(), table_style(style)))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.options import (
+    DataRootOption,
+    Device,
+    DeviceOption,
+    RegistryOption,
+    ResultsOption,
+)
 from experiments.rescore import ProtocolName
 from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
@@ -21,14 +27,10 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[str, typer.Argument(help="Id of a finished run: a folder of results/runs.")],
     protocol: Annotated[ProtocolName, typer.Option(help="How test images are prepared.")],
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    data_root: Annotated[
-        Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
-    ] = DEFAULT_DATA_ROOT,
-    results: Annotated[Path, typer.Option(help="Folder that holds runs/.")] = DEFAULT_RESULTS,
-    registry: Annotated[
-        list[Path] | None, typer.Option("--registry", help="Your own registry folder.")
-    ] = None,
+    device: DeviceOption = Device.auto,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
 ) -> None:
     """Score a finished run anew under another evaluation protocol; its record stays as it is.
 
@@ -41,10 +43,8 @@ def evaluate(
     from experiments.rescore import find_run, rescore
     from experiments.store import Store
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"--device takes auto, cpu or cuda, not '{device}'.")
     try:
-        where = choose_device(device)
+        where = choose_device(device.value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     loaded = load_registry(registry or [])
