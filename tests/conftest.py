@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,15 @@ def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, registry_folder: Path) -> Lab:
+def trained(tmp_path_factory: pytest.TempPathFactory, registry_folder: Path) -> Iterator[Lab]:
     """The table ``pair`` in the smoke profile, as the command line made it. Do not write to it."""
     lab = Lab(tmp_path_factory.mktemp("trained") / "results", registry_folder)
     made = lab.call("pair")
     assert made.returncode == 0, made.stdout + made.stderr
-    return lab
+    before = set(lab.results.rglob("*"))
+    yield lab
+    added = set(lab.results.rglob("*")) - before
+    assert not added, f"a test has written to what all share: {sorted(map(str, added))[:3]}"
 
 
 @pytest.fixture(scope="session")

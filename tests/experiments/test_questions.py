@@ -35,6 +35,12 @@ def ask(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
+def trained(trained: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A copy: a question about every table makes the data of every table."""
+    return trained.copy(tmp_path_factory.mktemp("asked") / "results")
+
+
+@pytest.fixture(scope="module")
 def call(trained: Lab) -> Call:
     return call_of(trained)
 
