@@ -24,7 +24,7 @@ from experiments.cli import app
 from experiments.counts import Counter, own_code
 from experiments.extensions import PACKAGE
 from experiments.registry import load_registry
-from experiments.schema import ClassifierChoice, Table
+from experiments.schema import ClassifierChoice, RunSpec, Table
 from experiments.store import Store
 from experiments.trained import load_trained
 from ssa.classifiers import CLASSIFIERS, PixelClassifier, build_classifier
@@ -327,8 +327,8 @@ class TestReadme:
 class OwnLab(Lab):
     """Results of runs on the example's data."""
 
-    @property
-    def data(self) -> Path:
+    def data(self, spec: RunSpec) -> Path:
+        assert spec.dataset == "shapes"
         return self.registry / "data/shapes"
 
 
