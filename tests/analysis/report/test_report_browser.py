@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,18 @@ from small_report import HOSTILE, SmallReport
 
 CARD = "[data-anchor='states']"
 FULL = "[data-cell='three/states/full/miou']"
+
+
+TOP = ".getBoundingClientRect().top"
+
+
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait for the page; its policy forbids what playwright's own waiting evaluates."""
+    for _ in range(250):
+        if holds():
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("waited in vain for five seconds")
 
 
 @pytest.fixture
@@ -160,17 +172,17 @@ def test_the_theme_is_chosen_and_kept(page: Any) -> None:
 def test_deep_links_open_tables_rows_and_cells(page: Any, small: SmallReport) -> None:
     def go(anchor: str) -> None:
         page.goto(f"{small.page.as_uri()}#{anchor}")
-        page.wait_for_timeout(50)
 
     go("states")
-    assert page.locator(CARD).evaluate("element => element.getBoundingClientRect().top") < 120
+    until(page, lambda: page.evaluate(f"document.querySelector({CARD!r})" + TOP) < 120)
     go("three.states.stale")
-    assert page.locator("tr.target .label").text_content() == "Old code"
+    page.wait_for_selector("tr.target .label >> text='Old code'")
     go("cell=three/states/full/macs_g")
-    assert "99.9" in page.locator("#panel").inner_text()
+    page.wait_for_selector("#panel >> text=99.9")
     page.keyboard.press("Escape")
-    page.wait_for_function("location.hash === ''")
+    until(page, lambda: page.evaluate("location.hash") == "")
     go("cell=three/states/nothing/miou")
+    page.wait_for_timeout(50)  # in which nothing opens
     assert page.locator("#panel").is_hidden()
 
 
