@@ -6,8 +6,10 @@ batch. This one holds the run's lock and turns whatever ends one of them into on
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from typing import NoReturn
 
 from experiments.files import write_atomically
 from experiments.records import Failure
@@ -46,7 +48,7 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "experiments.train", *arguments)
+        elastic_launch(config, sys.executable)("-m", "experiments.processes", *arguments)
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         _explain(folder, rank, processes, first.exitcode)
@@ -54,6 +56,22 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
     except SignalException as ended:
         return 128 + ended.sigval
     return 0
+
+
+def take_part(arguments: list[str]) -> NoReturn:
+    """Train as one of the processes, and end without the group's threads.
+
+    Gloo's threads may still run when a process ends by itself; C++ then aborts it now and then, and
+    a finished training would count as failed.
+    """
+    from experiments import train
+
+    code = train.main(arguments)
+    if code != 0:  # leave slowly: the process that failed first is to be seen first
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _explain(folder: RunFolder, rank: int, processes: int, code: int) -> None:
@@ -73,3 +91,7 @@ def _explain(folder: RunFolder, rank: int, processes: int, code: int) -> None:
     print(sentence, file=sys.stderr)
     failure = Failure(run_id=folder.path.name, sentence=sentence, traceback="", time=now())
     write_atomically(folder.failure, failure.model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    take_part(sys.argv[1:])
