@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -14,9 +15,12 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments.extensions import PACKAGE, source_of, sources_used
+from experiments.meaning import meaning_of_file, says_something
 from experiments.records import Environment
 
 PROJECT = Path(__file__).resolve().parent.parent
+#: what the records of before experiments/meaning.py hold, and what it means
+FORMER = PROJECT / "experiments" / "former_code.json"
 PACKAGES = ("numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "opencv-python")
 
 #: packages of ours in which each module is one alternative of many; a run depends on those it uses
@@ -27,8 +31,8 @@ INERT = frozenset(
     | {
         f"experiments.{name}"
         for name in (
-            *("environment", "errors", "extensions", "files", "protocol", "records", "registry"),
-            *("schema", "store"),
+            *("environment", "errors", "extensions", "files", "meaning", "protocol", "records"),
+            *("registry", "schema", "store"),
         )
     }
 )
@@ -51,7 +55,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def code_used(objects: Iterable[object]) -> dict[str, str]:
-    """sha256 of the source of each of our modules that a run used.
+    """What each of our modules that a run used means (experiments/meaning.py), as a sha256.
 
     Of the folders in which every module is one alternative (classifiers, backbones, heads, data
     sets), only those count whose classes the run's ``objects`` are instances of, with their bases.
@@ -68,6 +72,8 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
         if name.split(".")[0] not in ("ssa", "experiments") or not _has_source(module):
             continue
         if name in INERT or (name.startswith(ALTERNATIVES) and name not in used):
+            continue
+        if not says_something(Path(str(module.__file__)).read_bytes()):
             continue
         digests[name] = _source_digest(str(module.__file__))
     # started as a script, the training module goes by another name
@@ -86,10 +92,11 @@ def code_digest(code: Mapping[str, str]) -> str:
 
 
 def changed_modules(code: Mapping[str, str]) -> list[str]:
-    """Which of a record's modules read differently now, or are gone.
+    """Which of a record's modules mean something else now, or are gone.
 
-    A user's own are gone where their registry folder has not been taken up. What cannot change a
-    number is passed over, also where an older record lists it.
+    A module of ours that went to another place unchanged is not changed. A user's own are gone
+    where their registry folder has not been taken up. What cannot change a number is passed over,
+    also where an older record lists it.
     """
     changed = []
     for name, digest in code.items():
@@ -97,17 +104,35 @@ def changed_modules(code: Mapping[str, str]) -> list[str]:
             continue
         if name.startswith(f"{PACKAGE}."):
             own = source_of(name)
-            if own is None or _source_digest(str(own)) != digest:
+            if own is None or digest not in (_source_digest(str(own)), _byte_digest(str(own))):
                 changed.append(name)
             continue
-        if _digest_now(name) != digest:
+        wanted = _former().get(digest, {name: digest})
+        if any(_digest_now(each) != meant and not _moved(each, meant) for each, meant in wanted.items()):
             changed.append(name)
     return changed
 
 
+@lru_cache(maxsize=1)
+def _former() -> Mapping[str, dict[str, str]]:
+    """sha256 of a module's bytes, as records held it once → modules and what they mean."""
+    return json.loads(FORMER.read_text(encoding="utf-8"))
+
+
+def _moved(name: str, digest: str) -> bool:
+    """Whether a module that is gone stands, with this meaning, in another place of ours."""
+    return _digest_now(name) is None and digest in _meanings_now()
+
+
+@lru_cache(maxsize=1)
+def _meanings_now() -> frozenset[str]:
+    paths = (path for package in ("ssa", "experiments") for path in (PROJECT / package).rglob("*"))
+    return frozenset(_source_digest(str(p)) for p in paths if p.suffix in (".py", ".c"))
+
+
 @lru_cache(maxsize=512)
 def _digest_now(name: str) -> str | None:
-    """sha256 of the source of a module of the project (or of a file by its path); None: gone."""
+    """What a module of the project (or a file by its path) means now; None: gone."""
     if "/" in name:
         source = PROJECT / name
     else:
@@ -116,8 +141,15 @@ def _digest_now(name: str) -> str | None:
     return _source_digest(str(source)) if source.exists() else None
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _source_digest(path: str) -> str:
+    try:
+        return meaning_of_file(Path(path))
+    except (SyntaxError, ValueError):
+        return _byte_digest(path)
+
+
+def _byte_digest(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

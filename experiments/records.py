@@ -57,7 +57,7 @@ class Environment(Stored):
     processes: int = 1  # that trained together, each on its share of every batch
     git_commit: str | None
     git_dirty: bool | None
-    code: dict[str, str]  # module → sha256 of the source that the run used
+    code: dict[str, str]  # module → sha256 of what it means (experiments/meaning.py)
     code_digest: str  # one sha256 over all of `code`
 
 
