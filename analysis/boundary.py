@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
 from analysis.style import GREY, LineStyle, line_styles, new_figure
-from experiments.inspection import RunInspection
-from experiments.regions import BAND_WIDTHS
+from experiments.draw.inspection import RunInspection
+from experiments.draw.regions import BAND_WIDTHS
 
 
 def band_miou(inspection: RunInspection) -> NDArray[np.float64]:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.notebook import Chosen, default_results
-from experiments.environment import PROJECT, cpu_count
+from experiments.declare.figure import figure_stem
+from experiments.declare.load import load_registry
 from experiments.errors import SsaError, UnknownNameError
-from experiments.figure import figure_stem
 from experiments.files import write_atomically
-from experiments.registry import load_registry
-from experiments.workspace import REFERENCE
+from experiments.machine import PROJECT, cpu_count
+from experiments.store.workspace import REFERENCE
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

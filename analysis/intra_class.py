@@ -29,7 +29,7 @@ from analysis.style import (
     outline,
 )
 from analysis.tsne import FIXED_STAR_SIZE, STAR_SIZE, feature_space, fixed_of
-from experiments.inspection import RunInspection
+from experiments.draw.inspection import RunInspection
 
 #: colour and marker of each image
 LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"), (VERMILION, "P"))

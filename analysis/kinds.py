@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.reading import Material
+from experiments.declare.figure import Kind
 from experiments.errors import SsaError
-from experiments.figure import Kind
 
 
 class NothingToDrawError(SsaError):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from analysis.kinds import Drawn
 from analysis.reading import Material
 from analysis.style import WIDTH_INCHES, hide_axes, new_figure, outline, paint
-from experiments.evaluate import image_areas
-from experiments.inspection import InspectedImage
+from experiments.draw.inspection import InspectedImage
+from experiments.store.areas import image_areas
 
 CAM_MAP = "inferno"
 CAM_SHARE = 0.6  # of the map over the grey image

@@ -23,14 +23,14 @@ import pandas as pd
 from analysis.captions import WRAP, setting
 from analysis.kinds import Drawn, draw
 from analysis.reading import Material, read_material
+from experiments.declare.figure import DEFAULT_PROFILE
+from experiments.declare.load import load_registry
 from experiments.errors import StoreError
-from experiments.figure import DEFAULT_PROFILE
-from experiments.records import Record
-from experiments.registry import load_registry
-from experiments.resolve import Resolver
-from experiments.store import Store
-from experiments.text import table_stem
-from experiments.workspace import DEFAULT_RESULTS, HOME, REFERENCE, Workspace
+from experiments.plan.resolve import Resolver
+from experiments.show.text import table_stem
+from experiments.store.records import Record
+from experiments.store.store import Store
+from experiments.store.workspace import DEFAULT_RESULTS, HOME, REFERENCE, Workspace
 
 #: of the PNG, and of the page that shows it a little larger than print
 SCREEN_DPI, PIXELS_AN_INCH = 144, 110

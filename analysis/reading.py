@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.drawing import Drawing, read_drawing
+from experiments.draw.drawing import Drawing, read_drawing
+from experiments.draw.inspection import RunInspection, read_inspection
 from experiments.errors import StoreError
-from experiments.evaluate import ImageAreas
-from experiments.inspection import RunInspection, read_inspection
-from experiments.records import Record
-from experiments.store import Store
+from experiments.store.areas import ImageAreas
+from experiments.store.records import Record
+from experiments.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from analysis.boundary import draw_spread, nan_mean, paired
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
 from analysis.style import GREY, line_styles, new_figure
-from experiments.inspection import RunInspection
-from experiments.regions import OBJECT_BOUNDS
+from experiments.draw.inspection import RunInspection
+from experiments.draw.regions import OBJECT_BOUNDS
 
 
 def size_miou(inspection: RunInspection) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from experiments.figure import Style
+from experiments.declare.figure import Style
 from experiments.files import write_atomically
 
 WIDTH_INCHES: dict[Style, float] = {"column": 3.25, "text": 6.75}

@@ -17,8 +17,8 @@ from analysis.embedding import embedded_once, mean_cosine, thinned
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
 from analysis.style import BLUE, ORANGE, PALE, dots, hide_axes, new_figure, outline, paint
-from experiments.figure import Style
-from experiments.inspection import InspectedImage, RunInspection
+from experiments.declare.figure import Style
+from experiments.draw.inspection import InspectedImage, RunInspection
 
 IGNORED = 255
 DOMAIN_TITLES = {"semantic": "$S_f$", "decision": "$S_f + P_f$"}

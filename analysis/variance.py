@@ -11,9 +11,16 @@ from matplotlib.axes import Axes
 from analysis.kinds import Drawn, NothingToDrawError
 from analysis.reading import Line, Material
 from analysis.style import GREY, LineStyle, line_styles, new_figure
-from experiments.claims import Trend, difference, trend
-from experiments.schema import FEWEST_POINTS
-from experiments.statistics import Gain, ScoredRun, Summary, gain_over, shared_seeds, summarise
+from experiments.declare.claims import FEWEST_POINTS
+from experiments.judge.claims import Trend, difference, trend
+from experiments.judge.statistics import (
+    Gain,
+    ScoredRun,
+    Summary,
+    gain_over,
+    shared_seeds,
+    summarise,
+)
 
 #: of the made scenes: how far each image moves each class's look, 0 (not at all) to 1
 SETTING = "shift"

@@ -38,21 +38,21 @@ NUM_IMAGES = 64  # as the quick profile's validation split
 PIXELS = 96 * 96
 
 
-def make_call(results: Path, seeds: tuple[int, ...]) -> Any:
+def make_request(results: Path, seeds: tuple[int, ...]) -> Any:
     """What ``./run_all.sh all`` would be called with."""
-    from experiments.call import Call
-    from experiments.registry import load_registry
-    from experiments.workspace import Workspace
+    from experiments.declare.load import load_registry
+    from experiments.plan.request import Request
+    from experiments.store.workspace import Workspace
 
     registry = load_registry()
-    return Call(registry, registry.profile(PROFILE), seeds, Workspace(results=results), 1, "cpu")
+    return Request(registry, registry.profile(PROFILE), seeds, Workspace(results=results), 1, "cpu")
 
 
 def fill(results: Path, records: int) -> tuple[int, int]:
     """Write at least ``records`` synthetic records; returns their number and that of the seeds."""
-    from experiments.resolve import Blocked
+    from experiments.plan.resolve import Blocked
 
-    call = make_call(results, (0,))
+    call = make_request(results, (0,))
     resolver, store = call.resolver, call.store
     specs: dict[str, Any] = {}
     for table in call.registry.tables.values():
@@ -76,7 +76,7 @@ def fill(results: Path, records: int) -> tuple[int, int]:
 
 def make_areas(index: int, seed: int, num_classes: int) -> tuple[Any, bytes]:
     """Random areas of one run: labels that all runs share, predictions of a skill of its own."""
-    from experiments.evaluate import ImageAreas
+    from experiments.store.areas import ImageAreas
 
     shared = np.random.default_rng([1, num_classes])
     labelled = shared.multinomial(
@@ -96,9 +96,9 @@ def make_areas(index: int, seed: int, num_classes: int) -> tuple[Any, bytes]:
 
 def make_record(spec: Any, areas: Any, raw: bytes) -> Any:
     """A whole record around synthetic areas."""
-    from experiments.environment import code_digest, code_used
-    from experiments.evaluate import per_class_iou, scores
-    from experiments.records import RECORD_VERSION, CurvePoint, Environment, Record, Timings
+    from experiments.store.areas import per_class_iou, scores
+    from experiments.store.provenance import code_digest, code_used
+    from experiments.store.records import RECORD_VERSION, CurvePoint, Environment, Record, Timings
 
     final = scores(areas)
     interval, last = spec.evaluation.interval, spec.training.iterations
@@ -142,17 +142,18 @@ def make_record(spec: Any, areas: Any, raw: bytes) -> Any:
 
 def measure_here(results: Path, seeds: int, began: float) -> dict[str, Any]:
     """Plan, assemble and export every table in this process; seconds of each, peak memory."""
-    from experiments.assemble import assemble
-    from experiments.export import export
+    from experiments.judge.assemble import assemble
+    from experiments.judge.tables import counter_of
+    from experiments.show.export import export
 
-    call = make_call(results, tuple(range(seeds)))
+    call = make_request(results, tuple(range(seeds)))
     tables = call.tables("all")
     marks = {"import": time.perf_counter()}
     plan = call.plan(tables)
     marks["plan"] = time.perf_counter()
     assert not plan.to_do, f"{len(plan.to_do)} of {len(plan.runs)} synthetic runs are not there"
     made = [
-        assemble(table, plan, call.resolver, call.store, call.reference, call.counter)
+        assemble(table, plan, call.resolver, call.store, call.reference, counter_of(call))
         for table in tables
     ]
     marks["assemble"] = time.perf_counter()
@@ -185,7 +186,7 @@ def describe(measured: dict[str, dict[str, Any]], records: int) -> dict[str, Any
     """The benchmark's record."""
     import platform
 
-    from experiments.environment import cpu_count, cpu_name, git_commit
+    from experiments.machine import cpu_count, cpu_name, git_commit
 
     commit, dirty = git_commit()
     return {
@@ -223,7 +224,7 @@ def main() -> None:
         records, seeds = fill(results, given.records)
         # the counts of networks are kept between calls; the first call makes them
         count_all(results)
-        usual = len(range(make_call(results, (0,)).profile.seeds))
+        usual = len(range(make_request(results, (0,)).profile.seeds))
         measured = {
             "default": measure(results, min(usual, seeds)),
             "every seed": measure(results, seeds),

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from experiments.environment import cpu_name
+from experiments.machine import cpu_name
 from ssa.classifiers import CLASSIFIERS, build_classifier
 
 PLAIN = "plain"
@@ -293,7 +293,7 @@ def run(
 
 
 def _execution(device: str) -> str:
-    from ssa.native import kernel_library
+    from ssa.losses.native import kernel_library
 
     return "C kernel" if device == "cpu" and kernel_library() is not None else "PyTorch bands"
 

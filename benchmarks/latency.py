@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from experiments.environment import cpu_name
-from experiments.registry import load_registry
+from experiments.declare.load import load_registry
+from experiments.machine import cpu_name
 from ssa.classifiers import PixelClassifier
 from ssa.errors import ConfigurationError, SsaError, UnknownNameError
 from ssa.models import BASELINE_CLASSIFIER, NO_CLASSIFIER, build_segmentor

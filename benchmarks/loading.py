@@ -27,7 +27,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.environment import cpu_name
+from experiments.machine import cpu_name
 from ssa.datasets import DataSet, Layout, find
 from ssa.datasets.digest import content_digest
 from ssa.datasets.palette import colours

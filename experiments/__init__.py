@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from experiments.frames import load_curves, load_runs, load_table
+    from experiments.ask.frames import load_curves, load_runs, load_table
 
 __all__ = ["load_curves", "load_runs", "load_table"]
 
 
 def __getattr__(name: str) -> Any:
-    """Hand on the functions of :mod:`experiments.frames`, imported when first asked for."""
+    """Hand on the functions of :mod:`experiments.ask.frames`, imported when first asked for."""
     if name in __all__:
-        return getattr(importlib.import_module("experiments.frames"), name)
+        return getattr(importlib.import_module("experiments.ask.frames"), name)
     raise AttributeError(f"module 'experiments' has no attribute '{name}'")

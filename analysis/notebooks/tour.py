@@ -17,7 +17,7 @@
 
 # %%
 from analysis.notebook import Chosen
-from experiments.registry import load_registry
+from experiments.declare.load import load_registry
 
 chosen = Chosen.from_environment()
 registry = load_registry(chosen.registry)
@@ -88,8 +88,8 @@ curves.pivot_table(index="iteration", columns=["label", "seed"], values="miou_pe
 # p-value (images change sides between the two runs of a seed).
 
 # %%
-from experiments.statistics import ScoredRun, gain_over, summarise
-from experiments.store import Store
+from experiments.judge.statistics import ScoredRun, gain_over, summarise
+from experiments.store.store import Store
 
 store = Store(chosen.results)
 scored = {record.run_id: ScoredRun(store.read_areas(record.run_id)) for record in (*ours, *theirs)}
@@ -116,8 +116,8 @@ print(
 # says the same of each of its rows.
 
 # %%
-from experiments.statistics import noise_of_difference
-from experiments.verdict import against_paper
+from experiments.judge.statistics import noise_of_difference
+from experiments.judge.verdict import against_paper
 
 document = chosen.exported(table.name)
 cells = {cell["row"]: cell for cell in document["rows"]}

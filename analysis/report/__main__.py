@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from experiments.errors import SsaError, UnknownNameError
-from experiments.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
+from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 FAILED, USAGE = 1, 2
 
@@ -43,8 +43,8 @@ def write(options: argparse.Namespace) -> Path:
     """
     from analysis.report.gather import Request, gather
     from analysis.report.page import render
+    from experiments.declare.load import load_registry
     from experiments.files import write_atomically
-    from experiments.registry import load_registry
 
     workspace = Workspace(results=options.results.resolve(), data_root=options.data_root.resolve())
     request = Request(

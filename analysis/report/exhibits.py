@@ -20,17 +20,22 @@ from analysis.report.pictures import (
     stored_picture,
     veil,
 )
-from experiments.drawing import read_drawing
+from experiments.declare.figure import Figure
+from experiments.declare.registry import ExperimentRegistry
+from experiments.declare.table import Row
+from experiments.draw.drawing import read_drawing
+from experiments.draw.inspection import (
+    InspectedImage,
+    InspectionError,
+    RunInspection,
+    read_inspection,
+)
 from experiments.errors import StoreError
-from experiments.export import DEFAULT_PROFILE
-from experiments.figure import Figure
-from experiments.inspection import InspectedImage, InspectionError, RunInspection, read_inspection
-from experiments.records import Record
-from experiments.registry import ExperimentRegistry
-from experiments.resolve import Resolver
-from experiments.schema import Row
-from experiments.store import Store
-from experiments.workspace import Workspace
+from experiments.plan.resolve import Resolver
+from experiments.show.export import DEFAULT_PROFILE
+from experiments.store.records import Record
+from experiments.store.store import Store
+from experiments.store.workspace import Workspace
 
 LONGEST_FIGURE_PX = 1600
 LONGEST_SCENE_PX = 512

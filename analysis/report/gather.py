@@ -25,23 +25,26 @@ from analysis.report.data import (
     VerdictView,
 )
 from analysis.report.exhibits import Scenes, figures
-from experiments.assemble import RowResult, TableResult, assemble
-from experiments.call import Call, seeds_option
-from experiments.claim_text import show_numbers
-from experiments.claims import ClaimResult
-from experiments.environment import changed_modules
+from experiments.ask.why import latencies
+from experiments.declare.profile import Profile
+from experiments.declare.registry import ExperimentRegistry, paper_items
+from experiments.declare.table import Table
 from experiments.errors import CorruptRecordError
-from experiments.export import DEFAULT_PROFILE
-from experiments.plan import DONE, Plan, make_plan
-from experiments.records import Record
-from experiments.registry import ExperimentRegistry, paper_items
-from experiments.schema import Profile, Table
-from experiments.statistics import Gain, Summary
-from experiments.store import Store
-from experiments.stored_rows import StoredResolver, StoredRows
-from experiments.verdict import Verdict
-from experiments.why import latencies
-from experiments.workspace import DEFAULT_DATA_ROOT, Workspace
+from experiments.judge.assemble import RowResult, TableResult, assemble
+from experiments.judge.claims import ClaimResult
+from experiments.judge.statistics import Gain, Summary
+from experiments.judge.tables import counter_of
+from experiments.judge.verdict import Verdict
+from experiments.plan.plan import DONE, Plan, make_plan
+from experiments.plan.request import Request as Call
+from experiments.plan.request import seeds_option
+from experiments.plan.stored_rows import StoredResolver, StoredRows
+from experiments.show.claims import show_numbers
+from experiments.show.export import DEFAULT_PROFILE
+from experiments.store.provenance import changed_modules
+from experiments.store.records import Record
+from experiments.store.store import Store
+from experiments.store.workspace import DEFAULT_DATA_ROOT, Workspace
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def _profile(
         there = {c.seed for c in wanted if c.run is not None and c.run.state in DONE}
         asked = there.union(call.seeds)
         part = Plan(tuple(cell for cell in wanted if cell.seed in asked))
-        result = assemble(table, part, resolver, call.store, call.reference, call.counter)
+        result = assemble(table, part, resolver, call.store, call.reference, counter_of(call))
         views.append(_table(result, request))
         claims += [_claim(result, claim) for claim in result.claims]
     view = ProfileView(

@@ -10,8 +10,8 @@ from typing import Any
 from analysis.report.coverage import Coverage, coverage_of
 from analysis.report.data import ProfileView, ReportData, RowView, TableView
 from analysis.report.words import CHIPS, METRICS, STATES, chip_of
-from experiments.export import show_number
-from experiments.text import MISSING, table_stem
+from experiments.show.export import show_number
+from experiments.show.text import MISSING, table_stem
 
 
 def render(data: ReportData) -> str:

@@ -2,7 +2,7 @@
 
 Source of the architecture's facts: Dong et al., "Head-Free Lightweight Semantic Segmentation with
 Linear Transformer", AAAI 2023, and its public repository dongbo811/AFFormer. The code here is
-written anew; ``ssa.conversion`` maps the released parameter names.
+written anew; ``ssa.released.conversion`` maps the released parameter names.
 
 Every stage has two embeddings. The first feeds a convolutional residual (the pixel branch), the
 second, coarser one feeds linear attention whose relative positions are frequency filters (the

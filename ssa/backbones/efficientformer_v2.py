@@ -3,7 +3,7 @@
 Source of the architecture's facts: Li et al., "Rethinking Vision Transformers for MobileNet Size
 and Speed", ICCV 2023 (snap-research/EfficientFormer), in the variant of CGRSeg
 (nizhenliang/CGRSeg), whose attention biases are sized for 512×512 and resized to the input. The
-code here is written anew; ``ssa.conversion`` maps the released parameter names.
+code here is written anew; ``ssa.released.conversion`` maps the released parameter names.
 """
 
 from __future__ import annotations

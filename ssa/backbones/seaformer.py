@@ -2,7 +2,7 @@
 
 Source of the architecture's facts: Wan et al., "SeaFormer: Squeeze-enhanced Axial Transformer for
 Mobile Semantic Segmentation", ICLR 2023, and its public repository fudan-zvg/SeaFormer. The
-code here is written anew; ``ssa.conversion`` maps the released parameter names.
+code here is written anew; ``ssa.released.conversion`` maps the released parameter names.
 
 Stages (docs/models.md has the table with sizes): a strided 3×3 stem, then five stacks of inverted
 residuals. The last ``len(depths)`` stacks are each followed by a stack of attention blocks. The

@@ -2,7 +2,7 @@
 
 Source of the architecture's facts: Chen et al., "Vision Transformer Adapter for Dense
 Predictions", ICLR 2023, and its public repository czczup/ViT-Adapter. The code here is written
-anew; ``ssa.conversion`` maps the released parameter names.
+anew; ``ssa.released.conversion`` maps the released parameter names.
 
 The transformer's blocks are cut into four groups. Before each group an injector adds the pyramid
 to the transformer's tokens, after it an extractor updates the pyramid from them, both by deformable

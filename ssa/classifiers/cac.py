@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.clustering import class_counts, pixel_classes
-from ssa.pixel_losses import upsampled_cross_entropy
+from ssa.classifiers.parts.clustering import class_counts, pixel_classes
+from ssa.losses.pixel_losses import upsampled_cross_entropy
 
 EPS = 1e-12
 

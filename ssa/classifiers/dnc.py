@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.clustering import (
+from ssa.classifiers.parts.clustering import (
     PrototypeProduct,
     as_map,
     class_layer_norm,
@@ -27,11 +27,11 @@ from ssa.clustering import (
     pixel_classes,
     pixel_embeddings,
 )
-from ssa.pixel_bank import PixelBank
-from ssa.pixel_losses import upsampled_cross_entropy
+from ssa.classifiers.parts.pixel_bank import PixelBank
+from ssa.classifiers.parts.ring_memory import RingMemory
+from ssa.classifiers.parts.step_counter import StepCounter
+from ssa.losses.pixel_losses import upsampled_cross_entropy
 from ssa.processes import gather_rows, mean_of_processes
-from ssa.ring_memory import RingMemory
-from ssa.step_counter import StepCounter
 
 
 class DncConfig(ClassifierConfig):
@@ -97,8 +97,8 @@ class DncClassifier(PixelClassifier):
     Preset ``released`` runs the released image-classification head on pixels, traps included: on
     ordinary steps ``ce`` at feature resolution; every ``bank_steps``-th step INSTEAD ``ce`` over
     the bank of stale features, without any gradient to the network, and then one update: plan
-    exp(−S/g)/Σ (:func:`ssa.clustering.class_softmin`), which takes similarity for a cost and
-    balances nothing, plus Gumbel noise that decides everything; only correctly classified pixels.
+    exp(−S/g)/Σ (:func:`ssa.classifiers.parts.clustering.class_softmin`), which takes similarity for
+    a cost and balances nothing, plus Gumbel noise that decides everything; only correctly classified pixels.
 
     Source: "Visual Recognition with Deep Nearest Centroids", arXiv 2209.07383, and the behaviour of
     ChengHan111/DNC at 5969d4e (golden/rivals/dnc).

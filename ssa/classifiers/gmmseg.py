@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.clustering import (
+from ssa.classifiers.parts.clustering import (
     PrototypeProduct,
     as_map,
     class_counts,
@@ -24,10 +24,10 @@ from ssa.clustering import (
     pixel_classes,
     pixel_embeddings,
 )
-from ssa.pixel_losses import upsampled_cross_entropy
+from ssa.classifiers.parts.ring_memory import RingMemory
+from ssa.classifiers.parts.step_counter import StepCounter
+from ssa.losses.pixel_losses import upsampled_cross_entropy
 from ssa.processes import gather_rows
-from ssa.ring_memory import RingMemory
-from ssa.step_counter import StepCounter
 
 
 class GmmSegConfig(ClassifierConfig):

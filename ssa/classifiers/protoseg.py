@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.clustering import (
+from ssa.classifiers.parts.clustering import (
     PrototypeProduct,
     as_map,
     class_layer_norm,
@@ -26,7 +26,7 @@ from ssa.clustering import (
     pixel_embeddings,
 )
 from ssa.errors import ConfigurationError
-from ssa.pixel_losses import upsampled_cross_entropy
+from ssa.losses.pixel_losses import upsampled_cross_entropy
 from ssa.processes import mean_of_processes
 
 
@@ -90,7 +90,7 @@ class ProtoSegClassifier(PixelClassifier):
     1. e = u(LayerNorm_D(x)), x the projected features; prototypes q (K, P, D) of unit length
     2. similarity e · q[k,p]; decision LayerNorm_K(max_p e · q[k,p])
     3. inside each class, a Sinkhorn plan L of its pixels over its P prototypes
-       (:func:`ssa.clustering.class_sinkhorn`); target prototype a = argmax_p L
+       (:func:`ssa.classifiers.parts.clustering.class_sinkhorn`); target prototype a = argmax_p L
     4. update, from correctly classified pixels: q[k,p] ← u(γ q + (1 − γ) u(Σ e)) over the pixels
        assigned to p, here by argmax_p (L + Gumbel noise) as released; then mean over processes
 

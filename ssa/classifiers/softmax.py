@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.losses import segmentation_losses
-from ssa.prototypes import cosine_factor, prototype_logits
+from ssa.classifiers.parts.prototypes import cosine_factor, prototype_logits
+from ssa.losses.segmentation import segmentation_losses
 
 
 def segmentation_convolution(channels: int, num_classes: int, *, bias: bool = True) -> nn.Conv2d:

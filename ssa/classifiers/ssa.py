@@ -12,14 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssa.boundary import boundary_mask
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.classifiers.softmax import segmentation_convolution
-from ssa.classifiers.ssa_config import SSAConfig
-from ssa.distillation import response_loss, semantic_loss, spatial_loss
-from ssa.losses import segmentation_losses
-from ssa.position_encoding import build_position_encoding
-from ssa.prototypes import (
+from ssa.classifiers.parts.position_encoding import build_position_encoding
+from ssa.classifiers.parts.prototypes import (
     FoldedAdapter,
     PrototypeAdapter,
     class_softmax_centre,
@@ -27,7 +22,12 @@ from ssa.prototypes import (
     position_softmax_centre,
     prototype_logits,
 )
-from ssa.teacher import Guide, Teacher, guide_from
+from ssa.classifiers.parts.teacher import Guide, Teacher, guide_from
+from ssa.classifiers.softmax import segmentation_convolution
+from ssa.classifiers.ssa_config import SSAConfig
+from ssa.losses.boundary import boundary_mask
+from ssa.losses.distillation import response_loss, semantic_loss, spatial_loss
+from ssa.losses.segmentation import segmentation_losses
 
 #: elements of one image's features (1 MiB) from which inference takes images one by one
 _LARGE_MAP_ELEMENTS = 1 << 18

@@ -17,11 +17,11 @@ from lab import JOBS, PROJECT, Lab, assert_clear, environment, finished
 from analysis.boundary import band_miou
 from analysis.execution import notebooks, read_source
 from analysis.notebook import Chosen, gain_table, open_figure
-from experiments.drawing import Drawing, DrawnRun, write_drawing
-from experiments.figure import Figure, figure_stem
-from experiments.inspection import inspection_path
-from experiments.registry import load_registry
-from experiments.workspace import REFERENCE
+from experiments.declare.figure import Figure, figure_stem
+from experiments.declare.load import load_registry
+from experiments.draw.drawing import Drawing, DrawnRun, write_drawing
+from experiments.draw.inspection import inspection_path
+from experiments.store.workspace import REFERENCE
 
 #: figures both of whose lines are networks with the classifier of the paper
 OF_SSA_ALONE = ("figure3", "figure6")

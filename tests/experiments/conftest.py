@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lab import Lab, Trainer
 
-from experiments.records import Record
+from experiments.store.records import Record
 
 
 @pytest.fixture(scope="session")

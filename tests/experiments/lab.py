@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from experiments.environment import cpu_count
-from experiments.records import Record
-from experiments.registry import load_registry
-from experiments.resolve import Resolver
-from experiments.schema import RunSpec
-from experiments.store import RunFolder, Store
-from experiments.workspace import Workspace
+from experiments.declare.load import load_registry
+from experiments.declare.run_spec import RunSpec
+from experiments.machine import cpu_count
+from experiments.plan.resolve import Resolver
+from experiments.store.folder import RunFolder
+from experiments.store.records import Record
+from experiments.store.store import Store
+from experiments.store.workspace import Workspace
 from ssa.datasets.scenes import META
 
 PROJECT = Path(__file__).resolve().parents[2]

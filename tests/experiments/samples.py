@@ -7,17 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluate import ImageAreas, per_class_iou, scores
-from experiments.records import CurvePoint, Environment, Record, Timings
-from experiments.schema import (
-    Augmentation,
-    Evaluation,
-    Optimizer,
-    RunSpec,
-    Schedule,
-    Training,
-)
-from experiments.store import Store
+from experiments.declare.run_spec import RunSpec
+from experiments.declare.training import Augmentation, Evaluation, Optimizer, Schedule, Training
+from experiments.store.areas import ImageAreas, per_class_iou, scores
+from experiments.store.records import CurvePoint, Environment, Record, Timings
+from experiments.store.store import Store
 
 NUM_CLASSES = 4
 

@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 
-from experiments import train
+from experiments.train import trainer as train
 
 
 def serve() -> None:
     import mmengine.runner  # noqa: F401
 
-    from experiments import config, environment, evaluate  # noqa: F401
-    from experiments.components import register_components
+    from experiments.store import provenance as environment  # noqa: F401
+    from experiments.train.components import register_components
 
     register_components()
     for line in sys.stdin:
@@ -41,7 +41,7 @@ def become_trainer(job: dict) -> None:
 
 
 def die_in_evaluation(number: int) -> None:
-    from experiments.loops import StatelessValLoop
+    from experiments.train.loops import StatelessValLoop
 
     evaluate, begun = StatelessValLoop.run, []
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from spec_oracle import one_step, write_reference
 
-from ssa.parity import ReferenceFileError, classifier_parity
+from experiments.parity.classifier import ReferenceFileError, classifier_parity
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "ssa"
 FILES = sorted(GOLDEN.glob("*.npz"))

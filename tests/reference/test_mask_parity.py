@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.parity.mask_model import PREFIXES, mask_model_parity, our_key
 from ssa.errors import SsaError, UnknownNameError
-from ssa.mask_parity import PREFIXES, mask_model_parity, our_key
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "models"
 needs_golden = pytest.mark.skipif(

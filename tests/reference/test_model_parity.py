@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssa.conversion import map_segmentor_keys
-from ssa.errors import SsaError
-from ssa.meta import meta_device
-from ssa.model_parity import (
+from experiments.parity.model import (
     CLASSIFIER_PRESETS,
     MODEL_FILES,
     TOLERANCE,
@@ -20,11 +17,14 @@ from ssa.model_parity import (
     model_parity,
     reference_values,
 )
+from ssa.errors import SsaError
+from ssa.meta import meta_device
 from ssa.models import (
     build_segmentor,
     build_segmentor_config,
     load_model_card,
 )
+from ssa.released.conversion import map_segmentor_keys
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "models"
 MASK_CLASSIFIERS = ("pem_r50", "yoso_r50")
@@ -126,7 +126,7 @@ def test_another_network_or_image_is_not_equal(change):
 
 def test_a_chaotic_network_with_a_wrong_weight_is_not_equal():
     """The wider limit of networks that amplify rounding still sees one changed parameter."""
-    from ssa import model_parity as parity
+    from experiments.parity import model as parity
 
     reference, facts = parity._read(GOLDEN / "ocrnet_hr48_softmax.npz")
     card = load_model_card(MODEL_FILES / "ocrnet_hr48.yaml")

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.config import Surroundings, runner_config
-from experiments.protocol import NoProtocolError, settings_of
-from experiments.registry import load_registry
-from experiments.resolve import Blocked, Resolver
-from experiments.schema import RunSpec
-from experiments.workspace import Workspace
+from experiments.declare.load import load_registry
+from experiments.declare.protocol import NoProtocolError, settings_of
+from experiments.declare.run_spec import RunSpec
+from experiments.plan.resolve import Blocked, Resolver
+from experiments.store.workspace import Workspace
+from experiments.train.config import Surroundings, runner_config
 from ssa.datasets import DATASETS
-from ssa.weights import weights_entry
+from ssa.released.weights import weights_entry
 
 SPEC = Path(__file__).resolve().parents[3] / "shared" / "spec" / "protocol.json"
 if not SPEC.is_file():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.complexity import complexity
+from experiments.judge.complexity import complexity
 from ssa.models import load_model_card
 
 MODELS = Path(__file__).resolve().parents[2] / "experiments" / "models"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.parity.rival import TOLERANCES, RivalFileError, rival_parity
 from ssa.errors import SsaError, UnknownNameError
-from ssa.rival_parity import TOLERANCES, RivalFileError, rival_parity
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "rivals"
 FILES = sorted(GOLDEN.glob("*/*.npz"))

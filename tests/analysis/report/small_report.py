@@ -14,8 +14,11 @@ from samples import make_areas, make_record, make_spec
 from analysis.report.data import ReportData
 from analysis.report.gather import Request, gather
 from analysis.report.page import render
-from experiments.drawing import Drawing, DrawnRun, write_drawing
-from experiments.inspection import (
+from experiments.declare.load import load_registry
+from experiments.declare.registry import ExperimentRegistry
+from experiments.declare.run_spec import RunSpec
+from experiments.draw.drawing import Drawing, DrawnRun, write_drawing
+from experiments.draw.inspection import (
     INSPECTION_VERSION,
     ChosenImage,
     InspectedImage,
@@ -23,13 +26,11 @@ from experiments.inspection import (
     RunInspection,
     write_inspection,
 )
-from experiments.records import CurvePoint, Failure, Record
-from experiments.regions import BAND_WIDTHS, ObjectAreas, RegionAreas
-from experiments.registry import ExperimentRegistry, load_registry
-from experiments.resolve import Resolver
-from experiments.schema import RunSpec
-from experiments.store import Store
-from experiments.workspace import Workspace
+from experiments.draw.regions import BAND_WIDTHS, ObjectAreas, RegionAreas
+from experiments.plan.resolve import Resolver
+from experiments.store.records import CurvePoint, Failure, Record
+from experiments.store.store import Store
+from experiments.store.workspace import Workspace
 
 HOSTILE = "</script><script>alert('x')</script> & \"quoted\""
 
@@ -146,7 +147,7 @@ def fill(folder: Path, results: Path) -> None:
     store = Store(results)
     for row, skills in SKILLS.items():
         for seed, skill in skills.items():
-            changes = {"code": {"experiments.config": "0" * 64}} if row == "stale" else {}
+            changes = {"code": {"experiments.train.config": "0" * 64}} if row == "stale" else {}
             put(store, resolve(folder, results, row, seed), skill, **changes)
     broken = resolve(folder, results, "failed", 0)
     place = store.write_spec(broken)

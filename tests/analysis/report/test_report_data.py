@@ -14,13 +14,13 @@ from small_report import SmallReport, put, request
 from analysis.report.coverage import coverage_of
 from analysis.report.gather import gather
 from analysis.report.page import render
-from experiments.call import parse_seeds, seeds_option
+from experiments.declare.load import load_registry
+from experiments.declare.run_spec import RunSpec
 from experiments.errors import UnknownNameError
-from experiments.evaluate import scores
-from experiments.registry import load_registry
-from experiments.resolve import Blocked, Resolver
-from experiments.schema import RunSpec
-from experiments.store import Store
+from experiments.plan.request import parse_seeds, seeds_option
+from experiments.plan.resolve import Blocked, Resolver
+from experiments.store.areas import scores
+from experiments.store.store import Store
 
 
 @pytest.mark.parametrize(

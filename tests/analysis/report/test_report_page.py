@@ -15,8 +15,8 @@ from small_report import HOSTILE, SmallReport, request
 
 from analysis.report.gather import Request, gather
 from analysis.report.page import embeddable, render
-from experiments.registry import load_registry
-from experiments.workspace import REFERENCE, Workspace
+from experiments.declare.load import load_registry
+from experiments.store.workspace import REFERENCE, Workspace
 
 VOID = {"meta", "link", "img", "input", "br", "hr", "source"}
 
@@ -138,7 +138,7 @@ def test_missing_stale_and_failed_rows_say_so_in_words(text: str) -> None:
     words = " ".join(plain.split())
     for said in (
         "1 of 3 seeds",
-        "changed since: experiments.config",
+        "changed since: experiments.train.config",
         "the last attempt failed: it diverged",
         "Not run: seed 0: no record",
         "Its mIoU is not compared with the paper’s",

@@ -107,8 +107,8 @@ def test_what_stands_under_void_trains_no_other_pixel() -> None:
     small = resize_labels(labels[:, 0], (14, 15))
     decision = classifier._decide(features)
     logits = decision.logits.detach().requires_grad_()
-    from ssa.distillation import response_loss
-    from ssa.teacher import guide_from
+    from ssa.classifiers.parts.teacher import guide_from
+    from ssa.losses.distillation import response_loss
 
     one_hot = guide_from(torch.where(small == IGNORE, -1, small).flatten(1), 6, torch.float32)
     boundary = torch.rand(3, 14 * 15) < 0.3
@@ -169,7 +169,7 @@ def test_an_absent_class_falls_back_to_its_fixed_prototype_detached() -> None:
     assert not torch.allclose(taught.semantic_prototypes[0, 1], present)
 
     # Detached: of the absent class's row of W only φ's second input carries a gradient.
-    from ssa.teacher import guide_from
+    from ssa.classifiers.parts.teacher import guide_from
 
     small = resize_labels(labels[:, 0], features.shape[2:]).flatten(1)
     guide = guide_from(torch.where(small == IGNORE, -1, small), 6, torch.float32)

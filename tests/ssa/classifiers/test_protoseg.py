@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ssa.classifiers import build_classifier
-from ssa.clustering import class_sinkhorn, own_class_scores
+from ssa.classifiers.parts.clustering import class_sinkhorn, own_class_scores
 from ssa.errors import ConfigurationError
 
 

@@ -541,7 +541,7 @@ class TestAsTheyAre:
 
 
 def command(*arguments):
-    call = [sys.executable, "-c", "from experiments.data_cli import app; app()", *arguments]
+    call = [sys.executable, "-c", "from experiments.cli.data import app; app()", *arguments]
     return subprocess.run(call, capture_output=True, text=True, cwd=PROJECT, timeout=120)
 
 

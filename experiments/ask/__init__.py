@@ -1,0 +1,4 @@
+"""Questions about what is stored: why, explain, diff, status, pandas frames.
+
+May import: show and below.
+"""

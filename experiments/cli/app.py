@@ -1,0 +1,451 @@
+"""The command line behind run_all.sh: ``python -m experiments VERB|ITEM [options]``."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.cli import (
+    completion,
+)
+from experiments.cli import (
+    data as data_cli,
+)
+from experiments.cli import (
+    evaluate as rescore_cli,
+)
+from experiments.cli import (
+    parity as parity_cli,
+)
+from experiments.cli import (
+    questions as questions_cli,
+)
+from experiments.cli import (
+    weights as weights_cli,
+)
+from experiments.cli.options import (
+    DEFAULT_PROFILE,
+    AccumulationOption,
+    DataRootOption,
+    Device,
+    DeviceOption,
+    GpusOption,
+    ItemArgument,
+    JobsOption,
+    ProfileOption,
+    RegistryOption,
+    RemakeOption,
+    ResultsOption,
+    RowsOption,
+    ScratchOption,
+    SeedsOption,
+    Style,
+    StyleOption,
+    figure_style,
+    make_request,
+    table_style,
+)
+from experiments.errors import NotYetError, SsaError, UnclearNameError, UnknownNameError
+from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
+
+USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
+
+app = typer.Typer(
+    cls=completion.Door,
+    add_completion=False,  # see experiments/cli/completion.py
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=(
+        "Regenerate the tables and figures of SSA-Seg (NeurIPS 2024). "
+        "Name an item (table8, all) or one of the verbs below."
+    ),
+)
+
+#: click's error class for a wrong command line; typer carries a click of its own
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class Only(str, Enum):
+    """What part of a table."""
+
+    complexity = "complexity"
+
+
+def _show_completion(wanted: bool) -> None:
+    if wanted:
+        typer.echo(completion.SCRIPTS[completion.shell_name()], nl=False)
+        raise typer.Exit
+
+
+def _install_completion(wanted: bool) -> None:
+    if wanted:
+        shell = completion.shell_name()
+        path = completion.install(shell)
+        typer.echo(f"Completion for {shell} is in {path}; a new terminal has it.")
+        raise typer.Exit
+
+
+@app.callback()
+def door(
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Let the Tab key complete items, verbs, rows and profiles in this shell.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Print the script that does so.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
+
+
+@app.command(hidden=True)
+def run(
+    item: ItemArgument,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    jobs: JobsOption = None,
+    device: DeviceOption = Device.auto,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
+    rows: RowsOption = None,
+    gpus: GpusOption = 1,
+    accumulation: AccumulationOption = None,
+    remake_stale: RemakeOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    only: Annotated[
+        Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
+    ] = None,
+    style: StyleOption = None,
+) -> None:
+    """Train what ITEM needs and is missing, print and export it; a figure is drawn.
+
+    The item "all" draws every figure besides.
+
+    Exit code: 0 complete, 3 incomplete (blocked cells), 1 a run failed, 2 a wrong command.
+    """
+    from experiments.cli import verbs
+    from experiments.show.console import make_console
+
+    shared = (profile, seeds, data_root, results, registry, from_scratch)
+    call = make_request(
+        *shared,
+        jobs=jobs,
+        device=device,
+        rows=rows,
+        gpus=gpus,
+        accumulation=accumulation,
+        remake_stale=remake_stale,
+    )
+    if item in call.registry.figures:
+        raise typer.Exit(_draw(call, [item], style, dry=dry_run))
+    if only is Only.complexity:
+        raise typer.Exit(verbs.count(call, item, make_console()))
+    if dry_run:
+        raise typer.Exit(verbs.show_plan(call, item, make_console()))
+    code = verbs.run(call, item, make_console(), table_style(style))
+    if item == "all" and not rows:
+        drawn = _draw(call, list(call.registry.figures), None, train=False, again=False)
+        code = code if code == 1 else drawn or code  # a failure outranks what is incomplete
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    item: ItemArgument,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    jobs: JobsOption = None,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
+    rows: RowsOption = None,
+    accumulation: AccumulationOption = None,
+) -> None:
+    """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
+    from experiments.cli.verbs import show_plan
+    from experiments.show.console import make_console
+
+    shared = (profile, seeds, data_root, results, registry, from_scratch)
+    call = make_request(*shared, jobs=jobs, rows=rows, accumulation=accumulation)
+    if item in call.registry.figures:
+        raise typer.Exit(_draw(call, [item], None, dry=True))
+    raise typer.Exit(show_plan(call, item, make_console()))
+
+
+@app.command()
+def figures(
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
+    style: StyleOption = None,
+) -> None:
+    """Draw every figure from what is stored; trains nothing and says what is missing (exit 3)."""
+    call = make_request(profile, seeds, data_root, results, registry, from_scratch)
+    raise typer.Exit(_draw(call, list(call.registry.figures), style, train=False))
+
+
+def _draw(call: Any, names: list[str], style: Style | None, **how: bool) -> int:
+    from experiments.draw.draw import draw
+    from experiments.show.console import make_console
+
+    chosen = [call.registry.figure(name) for name in names]
+    width: Any = figure_style(style)
+    return draw(call, chosen, make_console(), style=width, **how)
+
+
+@app.command()
+def extract(
+    item: Annotated[str, typer.Argument(metavar="RUN|ITEM", help="A run's id, figure or table.")],
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: SeedsOption = None,
+    device: DeviceOption = Device.auto,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: ScratchOption = False,
+) -> None:
+    """Keep what figures need of finished runs (needs their weights and data, once)."""
+    from experiments.draw.draw import extract_item
+    from experiments.show.console import make_console
+
+    shared = (profile, seeds, data_root, results, registry, from_scratch)
+    call = make_request(*shared, device=device)
+    raise typer.Exit(extract_item(call, item, make_console()))
+
+
+@app.command("list")
+def list_(registry: RegistryOption = None) -> None:
+    """Show every table and figure of the paper, the studies, models and profiles."""
+    from rich.markup import escape
+
+    from experiments.declare.extensions import own_names
+    from experiments.declare.load import load_registry
+    from experiments.declare.registry import STUDY, paper_items
+    from experiments.show.console import make_console
+
+    loaded, console = load_registry(registry or []), make_console()
+    declared = {
+        **{n: f"{table.title} ({len(table.rows)} rows)" for n, table in loaded.tables.items()},
+        **{n: figure.title for n, figure in loaded.figures.items()},
+    }
+    others = [name for name in declared if name not in paper_items()]
+    studies = [name for name in others if name.startswith(STUDY)]
+    groups = {
+        "The paper's tables and figures": paper_items(),
+        "Studies of ours": studies,
+        "Others": [name for name in others if name not in studies],
+    }
+    for heading, members in groups.items():
+        if members:
+            console.print(f"{heading}:")
+        for name in members:
+            console.print(f"  {name:<16}{escape(declared.get(name, 'not in the registry yet'))}")
+    console.print("Profiles:")
+    for chosen in loaded.profiles.values():
+        console.print(f"  {chosen.name:<16}{escape(chosen.title)}")
+    console.print("Models:")
+    for card in loaded.models.values():
+        console.print(f"  {card.name:<16}{escape(card.title)}, {escape(card.backbone)}")
+    for kind, names in own_names(loaded.folders).items():
+        console.print(f"Your {kind}:")
+        for name, text in names.items():
+            console.print(f"  {name:<20}{escape(text)}", soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    data_root: DataRootOption = DEFAULT_DATA_ROOT, results: ResultsOption = DEFAULT_RESULTS
+) -> None:
+    """Check this installation: versions, devices, disk, data; says how to mend what is wrong."""
+    from experiments.cli.doctor import examine, show_findings
+    from experiments.show.console import make_console
+
+    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
+    findings = examine(workspace)
+    raise typer.Exit(show_findings(make_console(), findings))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="assemble, classifier, latency or loading.")],
+    results: ResultsOption = DEFAULT_RESULTS,
+) -> None:
+    """Measure speed and memory side by side; further options go to the benchmark (see its --help).
+
+    Writes results/benchmarks/. Ratios are to be compared, not seconds.
+    """
+    import subprocess
+
+    from experiments.machine import PROJECT
+
+    known = sorted(path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py"))
+    if name not in known:
+        raise UnknownNameError("benchmark", name, known)
+    command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
+    if "--help" not in context.args:
+        command += ["--out", str(results.resolve() / "benchmarks")]
+    raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
+
+
+@app.command()
+def report(
+    items: Annotated[list[str] | None, typer.Argument(help="Tables to show. Default: all.")] = None,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="Only this profile; may be given again. Default: all.")
+    ] = None,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+) -> None:
+    """Write results/report/index.html: one page with the whole state of the reproduction.
+
+    Reads what is stored and trains nothing. The page loads nothing from anywhere.
+    """
+    import subprocess
+
+    command = [sys.executable, "-W", "ignore", "-m", "analysis.report", *(items or [])]
+    for name in profile or []:
+        command += ["--profile", name]
+    for folder in registry or []:
+        command += ["--registry", str(folder)]
+    command += ["--data-root", str(data_root), "--results", str(results)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def notebooks(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Figures, or tour. Default: all of them.")
+    ] = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    results: Annotated[
+        Path | None, typer.Option(help="Default: results if it holds a run, or results/reference.")
+    ] = None,
+    registry: RegistryOption = None,
+    row: Annotated[
+        str | None, typer.Option(help="That the tour follows, e.g. table9/lg-lsd.")
+    ] = None,
+    jobs: JobsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: RESULTS/notebooks.")] = None,
+) -> None:
+    """Execute the notebooks of analysis/notebooks on stored results; trains and draws nothing.
+
+    Exit code: 0 complete, 3 a figure has not been drawn yet, 1 a notebook failed.
+    """
+    import subprocess
+
+    given = {"--results": results, "--row": row, "--jobs": jobs, "--out": out}
+    command = [sys.executable, "-W", "ignore", "-m", "analysis.execution", *(names or [])]
+    command += ["--profile", profile]
+    for folder in registry or []:
+        command += ["--registry", str(folder)]
+    for name, value in given.items():
+        command += [] if value is None else [name, str(value)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def complexity(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a model file; `list` shows them.", autocompletion=completion.models
+        ),
+    ],
+    classifier: Annotated[str, typer.Option(help="Beside softmax, its baseline.")] = "ssa",
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 150,
+    size: Annotated[int, typer.Option(min=1, help="Side of the input, pixels.")] = 512,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
+    registry: RegistryOption = None,
+) -> None:
+    """Count a paper-size network by module: parameters, MACs, and what the classifier adds."""
+    from experiments.declare.load import load_registry
+    from experiments.show.breakdown import show_breakdown
+    from experiments.show.console import make_console
+
+    card = load_registry(registry or []).model(model)
+    show_breakdown(make_console(), card, classifier, classes, size, depth)
+
+
+app.command("evaluate")(rescore_cli.evaluate)
+questions_cli.register(app)
+app.add_typer(weights_cli.app, name="weights")
+app.add_typer(parity_cli.app, name="parity")
+app.add_typer(data_cli.app, name="data")
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """``table8 …`` → ``run table8 …``; verbs and options stay.
+
+    Raises:
+        UnknownNameError: neither a verb nor an item.
+    """
+    from experiments.declare.load import load_registry
+    from experiments.declare.registry import paper_items
+
+    verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    verbs += [str(group.name) for group in app.registered_groups]
+    if not arguments or arguments[0].startswith("-") or arguments[0] in verbs:
+        return arguments
+    extra = [Path(b) for a, b in itertools.pairwise(arguments) if a == "--registry"]
+    extra += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--registry=")]
+    loaded = load_registry(extra)
+    items = [*loaded.tables, *loaded.figures, *paper_items(), "all"]
+    if arguments[0] not in items:
+        names = [verb for verb in verbs if verb != "run"]
+        raise UnknownNameError("item or verb", arguments[0], dict.fromkeys([*items, *names]))
+    return ["run", *arguments]
+
+
+def main() -> None:
+    """Run the command line; a user's error is one sentence on standard error."""
+    try:
+        completion.answer_shells()
+        code = app(
+            expand(sys.argv[1:]),
+            prog_name=f"./{completion.DOOR}",
+            complete_var=completion.VARIABLE,
+            standalone_mode=False,
+        )
+        if code == INTERRUPTED:  # newer typers return it, older ones raise Abort
+            raise KeyboardInterrupt
+    except (UnknownNameError, UnclearNameError) as error:
+        code = _say(str(error), USAGE)
+    except NotYetError as error:
+        code = _say(str(error), INCOMPLETE)
+    except SsaError as error:
+        code = _say(str(error), 1)
+    except UsageError as error:
+        text = error.format_message()  # type: ignore[attr-defined]
+        code = _say(text, USAGE) if text else 0  # no arguments: the help has been printed
+    except (typer.Abort, KeyboardInterrupt):
+        code = _say("Interrupted; the same command goes on where it stopped.", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _say(sentence: str, code: int) -> int:
+    typer.echo(f"Error: {sentence}", err=True)
+    return code

@@ -1,0 +1,199 @@
+"""The options that several verbs share, and the call that they describe."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli import completion
+from experiments.machine import cpu_count, num_devices
+from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
+
+if TYPE_CHECKING:
+    from experiments.plan.request import Request
+
+DEFAULT_PROFILE = "quick"
+
+
+class Device(str, Enum):
+    """Where to train and to score."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Style(str, Enum):
+    """How wide a figure is; how a table is laid out."""
+
+    column = "column"
+    text = "text"
+    paper = "paper"
+
+
+ItemArgument = Annotated[
+    str, typer.Argument(help="table8, all, …; `list` shows them.", autocompletion=completion.items)
+]
+TableArgument = Annotated[
+    str, typer.Argument(help="table8, …; `list` shows them.", autocompletion=completion.tables)
+]
+RowArgument = Annotated[
+    str,
+    typer.Argument(help="Id of a row, or its label as printed.", autocompletion=completion.rows),
+]
+MetricArgument = Annotated[
+    str,
+    typer.Argument(
+        help="miou, gain, params_m, macs_g, macs_all_g or latency_ms.",
+        autocompletion=completion.metrics,
+    ),
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help="Size of everything: smoke, quick, camvid, paper.", autocompletion=completion.profiles
+    ),
+]
+SeedsOption = Annotated[
+    str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
+]
+JobsOption = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+DataRootOption = Annotated[
+    Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
+]
+ResultsOption = Annotated[Path, typer.Option(help="Folder that results are written to.")]
+ScratchOption = Annotated[
+    bool,
+    typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
+]
+RemakeOption = Annotated[
+    bool,
+    typer.Option(
+        "--remake-stale",
+        help="Train runs anew whose code has changed since; their records are kept beside.",
+    ),
+]
+RowsOption = Annotated[
+    str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
+]
+StyleOption = Annotated[
+    Style | None,
+    typer.Option(help="A figure's width: column, text. A table: paper, in the paper's columns."),
+]
+GpusOption = Annotated[
+    int, typer.Option(min=1, help="GPUs that train one run together, on the same batch.")
+]
+AccumulationOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Micro-batches a step, for a GPU that the batch does not fit."),
+]
+RegistryOption = Annotated[
+    list[Path] | None,
+    typer.Option("--registry", help="Your own folder of tables/, classifiers/, datasets/, …"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+def make_request(
+    profile: str,
+    seeds: str | None = None,
+    data_root: Path = DEFAULT_DATA_ROOT,
+    results: Path = DEFAULT_RESULTS,
+    registry: list[Path] | None = None,
+    from_scratch: bool = False,
+    *,
+    jobs: int | None = None,
+    device: Device = Device.cpu,
+    rows: str | None = None,
+    gpus: int = 1,
+    accumulation: int | None = None,
+    remake_stale: bool = False,
+) -> Request:
+    """The call that the options describe: first those of every verb, then those of training.
+
+    Raises:
+        typer.BadParameter: seeds or a device that mean nothing here.
+        UnknownNameError: no such profile.
+        RegistryError: a declarative file that is not valid.
+    """
+    from experiments.declare.load import load_registry
+    from experiments.plan.request import Request, parse_seeds, without_weights
+
+    loaded = load_registry(registry or [])
+    chosen, deviations = loaded.profile(profile), tuple[str, ...]()
+    if from_scratch:
+        chosen, deviations = without_weights(chosen)
+    try:
+        where = choose_device(device.value)
+        wanted = parse_seeds(seeds, chosen)
+        wide = choose_jobs(jobs, where, gpus)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
+    shared = (rows, gpus, accumulation, remake_stale)
+    return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared)
+
+
+def table_style(style: Style | None) -> str | None:
+    """The style of a table.
+
+    Raises:
+        typer.BadParameter: a style that only figures have.
+    """
+    if style in (None, Style.paper):
+        return style.value if style else None
+    raise typer.BadParameter(f"--style {style.value} is for figures; tables take --style paper.")
+
+
+def figure_style(style: Style | None) -> str | None:
+    """The style of a figure.
+
+    Raises:
+        typer.BadParameter: a style that only tables have.
+    """
+    if style is Style.paper:
+        raise typer.BadParameter("--style paper is for tables; figures take column or text.")
+    return style.value if style else None
+
+
+def choose_device(name: str) -> str:
+    """``auto`` → cuda where there is a device, else cpu.
+
+    Raises:
+        ValueError: cuda is asked for where there is none.
+    """
+    if name == "cpu":
+        return name
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError(
+            "--device cuda was given, but torch sees no CUDA device; try --device cpu."
+        )
+    return "cuda" if there else "cpu"
+
+
+def choose_jobs(jobs: int | None, device: str, gpus: int = 1) -> int:
+    """As given; else one run each ``gpus`` GPUs, or one a processor (at most eight) on a CPU.
+
+    Raises:
+        ValueError: more GPUs a run than there are.
+    """
+    if gpus > 1 and device != "cuda":
+        raise ValueError(
+            f"--gpus {gpus} was given, but this call trains on the CPU; leave --gpus out, or give "
+            "it with --device cuda on a machine with as many GPUs (`./run_all.sh doctor`)."
+        )
+    devices = num_devices(device)
+    if gpus > devices:
+        raise ValueError(f"--gpus {gpus} was given, but torch sees only {devices} of them.")
+    if jobs is not None:
+        return jobs
+    return devices // gpus if device == "cuda" else min(cpu_count(), 8)

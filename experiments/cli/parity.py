@@ -1,0 +1,67 @@
+"""``./run_all.sh parity``: a line of JSON a file, exit 1 if one differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Compare with stored reference values.")
+
+#: mask-classification networks, which have references of their own form
+MASK_MODELS = ("yoso_r50", "pem_r50")
+
+Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)]
+
+
+def _report(reports: Iterable[dict[str, Any]]) -> None:
+    ok = True
+    for report in reports:
+        ok &= bool(report["ok"])
+        typer.echo(json.dumps(report))
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def classifier(files: Files) -> None:
+    """Compare the SSA classifier's losses, logits and gradients with FILES of golden/ssa."""
+    from experiments.parity.classifier import classifier_parity
+
+    _report(map(classifier_parity, files))
+
+
+@app.command()
+def rival(
+    name: Annotated[str, typer.Argument(help="cac, gmmseg, protoseg or dnc.")], files: Files
+) -> None:
+    """Compare one step of a rival classifier, state included, with FILES of golden/rivals."""
+    from experiments.parity.rival import rival_parity
+
+    _report(rival_parity(name, path) for path in files)
+
+
+@app.command()
+def model(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model file.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    classifier: Annotated[
+        str, typer.Option(help="softmax or ssa; mask classifiers take none.")
+    ] = "softmax",
+    salt: Annotated[str | None, typer.Option(help="Of the weights' rule.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the input.")] = None,
+) -> None:
+    """Compare a whole network's logits with FILE of golden/models.
+
+    What is not given is taken from the json beside FILE, else salt '', size 64, seed 0.
+    """
+    if name in MASK_MODELS:
+        from experiments.parity.mask_model import mask_model_parity
+
+        _report([mask_model_parity(name, file, salt, size, seed)])
+    from experiments.parity.model import model_parity
+
+    _report([model_parity(name, classifier, file, salt, size, seed)])

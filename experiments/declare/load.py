@@ -1,0 +1,103 @@
+"""The declared things, read from YAML files once, checked against each other and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from experiments.declare.extensions import take_up
+from experiments.declare.figure import Figure
+from experiments.declare.model import ModelCard
+from experiments.declare.profile import Profile, Protocol
+from experiments.declare.protocol import check_protocols
+from experiments.declare.registry import ExperimentRegistry, T
+from experiments.declare.table import Table
+from experiments.declare.yaml_files import read_yaml
+from experiments.errors import RegistryError, UnknownNameError
+from experiments.machine import PROJECT
+
+HERE = PROJECT / "experiments"
+
+
+def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
+    """Read the project's declarative files and those of the folders ``extra``.
+
+    A folder holds ``tables/``, ``figures/``, ``models/``, ``profiles/``, ``protocols/`` and
+    ``datasets/``, each optional, with one YAML file a thing, and ``classifiers/`` with Python
+    files, which are imported. Two things of one name are an error, wherever they stand.
+
+    Raises:
+        RegistryError: a file that is not valid, or a name that is taken.
+    """
+    folders = tuple(Path(folder).resolve() for folder in extra)
+    registry = _load_registry(folders)
+    take_up(folders)
+    return registry
+
+
+@lru_cache(maxsize=8)
+def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
+    for folder in extra:
+        if not folder.is_dir():
+            raise RegistryError(f"The registry folder {folder} does not exist.")
+    folders = (HERE, *extra)
+    registry = ExperimentRegistry(
+        tables=_read_all(folders, "tables", Table),
+        figures=_read_all(folders, "figures", Figure),
+        models=_read_all(folders, "models", ModelCard),
+        profiles=_read_all(folders, "profiles", Profile),
+        protocols=_read_all(folders, "protocols", Protocol),
+        folders=extra,
+    )
+    for table in registry.tables.values():
+        for row in table.rows:
+            name = row.model or table.model
+            if name not in registry.models:
+                raise RegistryError(
+                    f"Row '{row.id}' of {table.name}: "
+                    + str(UnknownNameError("model", str(name), registry.models))
+                )
+    for figure in registry.figures.values():
+        _check_rows(figure, registry.tables)
+    check_protocols(registry)
+    return registry
+
+
+def _check_rows(figure: Figure, tables: Mapping[str, Table]) -> None:
+    """Refuse a figure that names a table or row that is not there."""
+    for row in figure.rows:
+        if row.table not in tables:
+            unknown = UnknownNameError("table", row.table, tables)
+            raise RegistryError(f"Figure {figure.name}: {unknown}")
+        ids = [r.id for r in tables[row.table].rows]
+        if row.row not in ids:
+            unknown = UnknownNameError(f"row of {row.table}", row.row, ids)
+            raise RegistryError(f"Figure {figure.name}: {unknown}")
+
+
+def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[str, T]:
+    things: dict[str, T] = {}
+    origin: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted((folder / kind).glob("*.yaml")):
+            thing = _read(path, schema)
+            name: str = thing.name  # type: ignore[attr-defined]
+            if name in things:
+                raise RegistryError(
+                    f"{path} declares '{name}', which {origin[name]} has already taken."
+                )
+            things[name], origin[name] = thing, path
+    return MappingProxyType(things)
+
+
+def _read(path: Path, schema: type[T]) -> T:
+    try:
+        return schema.model_validate(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RegistryError(f"{path}: {where}: {first['msg']}.") from None

@@ -1,0 +1,71 @@
+"""The declared things, read from YAML files once and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from experiments.declare.base import Declared
+from experiments.declare.figure import Figure
+from experiments.declare.model import ModelCard
+from experiments.declare.profile import Profile, Protocol
+from experiments.declare.table import Table
+from experiments.errors import UnknownNameError
+
+NUMBER_OF_TABLES = 13
+
+
+NUMBER_OF_FIGURES = 8
+
+
+STUDY = "study_"  # how the names of our own studies begin
+
+
+T = TypeVar("T", bound=Declared)
+
+
+@dataclass(frozen=True)
+class ExperimentRegistry:
+    """All tables, figures, models, profiles and protocols by name."""
+
+    tables: Mapping[str, Table]
+    figures: Mapping[str, Figure]
+    models: Mapping[str, ModelCard]
+    profiles: Mapping[str, Profile]
+    protocols: Mapping[str, Protocol]
+    folders: tuple[Path, ...] = ()  # of the user, which were read beside ours
+
+    def table(self, name: str) -> Table:
+        """The table ``name``; UnknownNameError proposes the nearest."""
+        return _get("table", self.tables, name)
+
+    def figure(self, name: str) -> Figure:
+        """The figure ``name``; UnknownNameError proposes the nearest."""
+        return _get("figure", self.figures, name)
+
+    def model(self, name: str) -> ModelCard:
+        """The model card ``name``; UnknownNameError proposes the nearest."""
+        return _get("model", self.models, name)
+
+    def profile(self, name: str) -> Profile:
+        """The profile ``name``; UnknownNameError proposes the nearest."""
+        return _get("profile", self.profiles, name)
+
+    def protocol(self, name: str) -> Protocol:
+        """The protocol ``name``; UnknownNameError proposes the nearest."""
+        return _get("protocol", self.protocols, name)
+
+
+def _get(kind: str, things: Mapping[str, T], name: str) -> T:
+    if name not in things:
+        raise UnknownNameError(kind, name, things)
+    return things[name]
+
+
+def paper_items() -> tuple[str, ...]:
+    """Every table and figure of the paper by the name that the command line takes."""
+    tables = (f"table{n}" for n in range(1, NUMBER_OF_TABLES + 1))
+    figures = (f"figure{n}" for n in range(1, NUMBER_OF_FIGURES + 1))
+    return (*tables, *figures)

@@ -1,0 +1,134 @@
+"""What a table of the paper, or a study, consists of."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from experiments.declare.base import METRICS, Declared, Metric, plain_name
+from experiments.declare.claims import Claim
+
+#: side of the square input in pixels, as the paper counts (Table 1)
+SIDE = 512
+SIDE_OF = {"pascal_context": 480}
+
+
+class Reported(Declared):
+    """The paper's own numbers for one row; None where the paper prints none."""
+
+    miou: float | None = None  # percent, single scale
+    params_m: float | None = None  # millions
+    macs_g: float | None = None  # 1e9 multiply-accumulates
+    latency_ms: float | None = None  # milliseconds on a V100 at 512×512
+    gain: float | None = None  # percent points, as the paper prints it
+
+
+class ClassifierChoice(Declared):
+    """Which pixel classifier, from which preset, with which switches changed."""
+
+    name: str
+    preset: str | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class Row(Declared):
+    """One row of a table on one data set."""
+
+    id: str
+    label: str  # as the paper prints it
+    classifier: ClassifierChoice
+    model: str | None = None  # None: the table's
+    dataset: str | None = None  # None: the table's
+    model_overrides: dict[str, Any] = Field(default_factory=dict)  # merged into the segmentor
+    #: of the data set, over the profile's; only where the profile trains on that data set
+    dataset_settings: dict[str, Any] = Field(default_factory=dict)
+    reported: Reported = Reported()
+    readme: Reported | None = None  # the released code's README, where it differs from the paper
+    gain_over: str | None = None  # row id of the baseline; None: the table's first row
+    reading: str | None = None  # footnote where the paper is ambiguous
+    notes: dict[Metric, str] = Field(default_factory=dict)  # why a number differs from the paper's
+    #: which of our counts the printed MACs are: by hooks on modules, or of every product
+    macs_printed: Literal["macs_g", "macs_all_g"] = "macs_g"
+    counted_with: dict[Literal["size", "num_classes"], int] = Field(
+        default_factory=dict
+    )  # where the paper's count was made with another input or number of classes
+    group: str | None = None  # heading that rows share in the paper's layout
+
+    @field_validator("id")
+    @classmethod
+    def _slug(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9_.-]+", value):
+            raise ValueError(f"row id '{value}' must be lower-case letters, digits, _ . -")
+        return value
+
+
+class Layout(Declared):
+    """The columns of a table as the paper prints it; rows of one network share a line."""
+
+    heading: str = "Method"  # of the first column
+    #: heading → switch of the classifier, printed in place of the label
+    switches: dict[str, str] = Field(default_factory=dict)
+    backbone: bool = False  # printed beside the label
+    columns: tuple[str, ...]  # a metric, or <data set>.<metric>
+
+    @field_validator("columns")
+    @classmethod
+    def _metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for column in value:
+            if column.rpartition(".")[2] not in METRICS:
+                raise ValueError(f"column '{column}' ends in no metric: {', '.join(METRICS)}")
+        return value
+
+
+class Table(Declared):
+    """A table of the paper, or a study declared like one."""
+
+    name: str
+    title: str
+    source: str  # where the reported numbers stand
+    rows: tuple[Row, ...]
+    model: str | None = None
+    dataset: str | None = None
+    columns: tuple[Metric, ...] = ("miou",)
+    layout: Layout | None = None  # the paper's own; None: label and ``columns``
+    params_num_classes: int | None = None  # where parameters are printed once for all data sets
+    description: str = ""
+    claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return plain_name(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Table:
+        ids = [row.id for row in self.rows]
+        twice = sorted({row_id for row_id in ids if ids.count(row_id) > 1})
+        if twice:
+            raise ValueError(f"row id '{twice[0]}' stands twice in {self.name}")
+        for row in self.rows:
+            if row.gain_over is not None and row.gain_over not in ids:
+                raise ValueError(f"row '{row.id}' of {self.name}: no row '{row.gain_over}'")
+            if (row.model or self.model) is None or (row.dataset or self.dataset) is None:
+                raise ValueError(f"row '{row.id}' of {self.name} names no model or no data set")
+        names = [claim.id for claim in self.claims]
+        for claim in self.claims:
+            if names.count(claim.id) > 1:
+                raise ValueError(f"claim '{claim.id}' stands twice in {self.name}")
+            for row_id in sorted(claim.named - set(ids)):
+                raise ValueError(f"claim '{claim.id}' of {self.name}: no row '{row_id}'")
+        return self
+
+    def row(self, row_id: str) -> Row:
+        """The row ``row_id``; KeyError if there is none."""
+        return next(row for row in self.rows if row.id == row_id)
+
+    def baseline_of(self, row: Row) -> Row:
+        """The row over which the gain of ``row`` is counted."""
+        return self.row(row.gain_over) if row.gain_over else self.rows[0]

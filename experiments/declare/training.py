@@ -1,0 +1,94 @@
+"""How a run is trained and scored. Units stand in the field names."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from experiments.declare.base import Declared, unless_none
+
+
+class Optimizer(Declared):
+    """AdamW or SGD and its groups, in mmengine's terms."""
+
+    type: Literal["AdamW", "SGD"]
+    lr: float
+    weight_decay: float
+    betas: tuple[float, float] | None = None
+    momentum: float | None = None
+    paramwise: dict[str, Any] = Field(default_factory=dict)
+    grad_clip_norm: float | None = None
+    constructor: str | None = None  # of the groups, if not mmengine's own: LayerDecay
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """See :func:`unless_none`."""
+        return unless_none("constructor", plain(self))
+
+
+class Schedule(Declared):
+    """Polynomial decay, or half a cosine, after a linear warm-up, by iteration."""
+
+    power: float = 1.0  # of the polynomial
+    min_lr: float = 0.0
+    warmup_iterations: int = 0
+    warmup_ratio: float = 1e-6
+    cosine_to: float | None = None  # share of the rate at the end of a cosine; None: polynomial
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """See :func:`unless_none`."""
+        return unless_none("cosine_to", plain(self))
+
+
+class Augmentation(Declared):
+    """The training pipeline: resize, crop, flip, photometric distortion."""
+
+    scale: tuple[int, int]  # (long side, short side) in pixels before the ratio
+    ratio_range: tuple[float, float]
+    crop: tuple[int, int]  # (height, width) in pixels
+    cat_max_ratio: float = 0.75  # largest share of a crop that one class may take
+    flip: float = 0.5  # probability
+    photometric: bool = True
+
+
+class Training(Declared):
+    """How a run is trained."""
+
+    iterations: int
+    batch: int  # images an optimiser step, over all devices and micro-batches
+    accumulation: int = 1  # micro-batches a step on one device
+    optimizer: Optimizer
+    schedule: Schedule
+    augmentation: Augmentation
+    amp: bool = False  # mixed precision, on a GPU only
+    channels_last: bool = False  # memory layout of the network; another order of summation
+    from_scratch: bool = True  # no pretrained weights
+    train_split: str = "train"
+
+    @model_validator(mode="after")
+    def _divides(self) -> Training:
+        if self.batch % self.accumulation:
+            raise ValueError(
+                f"batch {self.batch} is not a multiple of accumulation {self.accumulation}"
+            )
+        return self
+
+
+class Evaluation(Declared):
+    """How a run is scored: single scale, labels at original size."""
+
+    interval: int  # iterations between two points of the validation curve
+    split: str = "val"
+    scale: tuple[int, int] | None = None  # (long, short); None: the image's own size
+    multiple_of: int | None = None  # resize to a multiple of this (ADE20K's protocol: 32)
+    batch: int = 1
+    mode: Literal["whole", "slide"] = "whole"
+    crop: tuple[int, int] | None = None  # of a sliding window
+    stride: tuple[int, int] | None = None

@@ -1,0 +1,43 @@
+"""Declarative files as they stand on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.errors import RegistryError
+
+
+def read_yaml(path: Path) -> Any:
+    """What a declarative file says.
+
+    Raises:
+        RegistryError: it cannot be read, or is not valid YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise RegistryError(f"{path} is not a text in UTF-8; save it as such.") from None
+    except yaml.YAMLError as error:
+        raise RegistryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+#: libyaml's parser is ten times faster and reads the same language
+_Fastest: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Fastest):
+    """Refuses a key that stands twice in one mapping, where YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key '{twice}' stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,284 @@
+"""From a declared figure to its files: train, extract, and hand over to ``analysis``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from experiments.declare.figure import Figure, FigureRow, Style
+from experiments.declare.profile import DataChoice
+from experiments.declare.table import Table
+from experiments.draw.drawing import Drawing, DrawnRun, is_drawn, write_drawing
+from experiments.draw.inspection import InspectionError, read_inspection
+from experiments.errors import SsaError, UnknownNameError
+from experiments.machine import PROJECT
+from experiments.plan.data import locate
+from experiments.plan.plan import DONE, Plan
+from experiments.plan.stored_rows import StoredRows
+from experiments.show import console as show
+from experiments.show.progress_bars import train_and_show
+from experiments.store.records import Record
+from experiments.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from experiments.plan.request import Request
+
+COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
+
+
+def draw(
+    call: Request,
+    figures: Sequence[Figure],
+    console: Console,
+    *,
+    style: Style | None = None,
+    train: bool = True,
+    dry: bool = False,
+    again: bool = True,
+) -> int:
+    """Draw figures into ``results/figures``; returns the exit code.
+
+    Args:
+        call: profile, seeds, folders.
+        figures: which ones.
+        console: results are printed there.
+        style: width; None: the figure's own.
+        train: train the missing runs first; else draw what is stored and say what is missing.
+        dry: only show the plan of the runs.
+        again: draw also what is there as it would be drawn now, and say what every figure lacks.
+    """
+    if dry:
+        tables = [table for figure in figures for table in figure_tables(call, figure)]
+        show.show_plan(console, call.plan(tables), call.jobs)
+        return COMPLETE
+    failed = False
+    if train:
+        for figure in figures:
+            failed |= not _train(call, figure)
+    stored = StoredRuns(call)
+    described, undrawn, incomplete = [], [], False
+    for figure in figures:
+        if reason := call.resolver.unfit_figure(figure):
+            incomplete = True
+            if again:
+                console.print(escape(f"{figure.name} is not drawn: {reason}"), soft_wrap=True)
+            else:
+                undrawn.append(figure.name)
+            continue
+        with console.status(f"Reading the runs of {figure.name}"):
+            drawing = gather(call, figure, stored, style)
+        incomplete |= bool(drawing.missing)
+        if not drawable(drawing):
+            undrawn.append(figure.name)
+        elif again or not is_drawn(drawing, call.workspace.results):
+            described.append(write_drawing(drawing, call.workspace.results))
+        if again:
+            _say_missing(call, drawing, console)
+    if undrawn and not again:
+        console.print(
+            f"Not drawn for want of runs: {', '.join(undrawn)}; `./run_all.sh figures --profile "
+            f"{call.profile.name}` says what each lacks.",
+            soft_wrap=True,
+        )
+    if described and not _hand_over(described, console):
+        return FAILED
+    if failed:
+        return FAILED
+    return INCOMPLETE if incomplete else COMPLETE
+
+
+def _say_missing(call: Request, drawing: Drawing, console: Console) -> None:
+    name = drawing.figure.name
+    for sentence in drawing.missing:
+        console.print(escape(f"{name}: missing: {sentence}"), soft_wrap=True)
+    if not drawable(drawing):
+        command = f"./run_all.sh {name} --profile {call.profile.name}"
+        console.print(f"{name} is not drawn; `{command}` trains what it needs.", soft_wrap=True)
+
+
+def extract_item(call: Request, item: str, console: Console) -> int:
+    """Extract one run, or all runs of a figure or table that have a record; the exit code.
+
+    Raises:
+        UnknownNameError: neither a run nor an item.
+        SsaError: the only run that was asked for cannot be extracted.
+    """
+    runs = call.store.run_ids()
+    if item in runs:
+        record = call.store.read(item)
+        assert record is not None
+        _say_extracted(console, item, inspect(call, record))
+        return COMPLETE
+    if item in call.registry.figures:
+        figure = call.registry.figure(item)
+        call, tables = _with_seeds(call, figure), figure_tables(call, figure)
+    elif item in call.registry.tables:
+        tables = [call.registry.table(item)]
+    else:
+        known = [*runs, *call.registry.figures, *call.registry.tables]
+        raise UnknownNameError("run or item", item, known)
+    stored, code = StoredRuns(call), COMPLETE
+    plan = call.plan(tables)
+    done: set[str] = set()
+    for cell in plan.cells:
+        record, reason = stored.of(plan, f"{cell.table}/{cell.row}", cell.seed)
+        if record is not None and record.run_id in done:
+            continue
+        if record is None:
+            console.print(escape(f"missing: {cell.table}/{cell.row}, seed {cell.seed}: {reason}"))
+            code = INCOMPLETE
+            continue
+        done.add(record.run_id)
+        try:
+            _say_extracted(console, record.run_id, inspect(call, record))
+        except SsaError as error:
+            console.print(escape(f"missing: {error}"), soft_wrap=True)
+            code = INCOMPLETE
+    return code
+
+
+def _say_extracted(console: Console, run_id: str, made: bool) -> None:
+    word = "extracted" if made else "already extracted"
+    console.print(f"{run_id}: {word}", soft_wrap=True)
+
+
+def inspect(call: Request, record: Record) -> bool:
+    """See to it that a run's inspection is stored; whether it had to be made.
+
+    Raises:
+        SsaError: it must be made, and weights or data are not there or not the record's.
+    """
+    try:
+        if read_inspection(call.store, record) is not None:
+            return False
+    except InspectionError:
+        pass  # damaged or of an earlier record: made anew
+    from experiments.train.trained import require_weights_of
+
+    require_weights_of(record, call.store)
+    spec = record.spec
+    choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
+    data = locate(choice, call.workspace)
+    if data.digest != spec.dataset_digest:
+        raise InspectionError(
+            f"{data.root} is not the data set that {record.run_id} was trained on (its content "
+            "differs); name the folder that holds it with --data-root."
+        )
+    from experiments.draw.extract import extract
+
+    extract(record, call.store, data.root, call.device)
+    return True
+
+
+def figure_tables(call: Request, figure: Figure) -> list[Table]:
+    """The tables that supply a figure's runs, reduced to the rows that it needs."""
+    wanted: dict[str, list[str]] = {}
+    for row in figure.rows:
+        wanted.setdefault(row.table, []).append(row.row)
+    tables = []
+    for name, ids in wanted.items():
+        table = call.registry.table(name)
+        rows = tuple(row for row in table.rows if row.id in ids)
+        tables.append(table.model_copy(update={"rows": rows}))
+    return tables
+
+
+def _with_seeds(call: Request, figure: Figure) -> Request:
+    return call if figure.seeds == "all" else replace(call, seeds=call.seeds[:1])
+
+
+def _train(call: Request, figure: Figure) -> bool:
+    """Train what a figure lacks; whether no run failed."""
+    seeded = _with_seeds(call, figure)
+    plan = seeded.plan(figure_tables(seeded, figure))
+    outcomes = train_and_show(seeded, plan) if plan.to_do else []
+    return all(outcome.end != "failed" for outcome in outcomes)
+
+
+def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | None) -> Drawing:
+    """The runs of a figure that are stored, extracted where the figure needs it."""
+    seeded = _with_seeds(call, figure)
+    plan = seeded.plan(figure_tables(seeded, figure))
+    runs: dict[tuple[str, str], DrawnRun] = {}
+    missing: dict[str, None] = {}
+    for row in figure.rows:
+        for seed in seeded.seeds:
+            record, reason = stored.of(plan, row.run, seed)
+            if record is None:
+                missing[f"{row.run}, seed {seed}: {reason}"] = None
+                continue
+            if figure.inspected:
+                try:
+                    inspect(call, record)
+                except SsaError as error:
+                    missing[str(error)] = None
+                    continue
+            runs.setdefault((row.label, record.run_id), _drawn(row, seed, record))
+    return Drawing(
+        figure=figure,
+        profile=figure.of_profile(call.profile.name),
+        style=style or figure.style,
+        runs=tuple(runs.values()),
+        missing=tuple(_portable(sentence, call.workspace) for sentence in missing),
+    )
+
+
+def _portable(sentence: str, workspace: Workspace) -> str:
+    """The sentence without the folders of this machine: it is kept with the figure."""
+    for folder in (workspace.results, workspace.data_root):
+        sentence = sentence.replace(f"{folder}{os.sep}", "")
+    return sentence
+
+
+def _drawn(row: FigureRow, seed: int, record: Record) -> DrawnRun:
+    return DrawnRun(
+        label=row.label,
+        baseline=row.baseline,
+        row=row.run,
+        seed=seed,
+        run_id=record.run_id,
+        result_digest=record.result_digest,
+    )
+
+
+def drawable(drawing: Drawing) -> bool:
+    """Whether every line that a figure cannot do without has a run."""
+    there = {run.label for run in drawing.runs}
+    return all(row.optional or row.label in there for row in drawing.figure.rows)
+
+
+class StoredRuns:
+    """Finds the record behind a row, also where the data set itself is not at hand."""
+
+    def __init__(self, call: Request) -> None:
+        self._rows = StoredRows([call.store])
+
+    def of(self, plan: Plan, row: str, seed: int) -> tuple[Record | None, str]:
+        """The record of ``<table>/<row id>`` and a seed, or None and why there is none."""
+        table, _, row_id = row.partition("/")
+        cell = next(c for c in plan.cells if (c.table, c.row, c.seed) == (table, row_id, seed))
+        if cell.run is not None:
+            return (cell.run.record, "") if cell.run.state in DONE else (None, cell.run.reason)
+        record = self._rows.find(cell.draft) if cell.draft else None
+        return record, "" if record else cell.blocked or ""
+
+
+def _hand_over(described: Sequence[Path], console: Console) -> bool:
+    """Draw what is described, in a process of its own; whether all went well."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",  # sums in one order: the same points on every machine
+        "SOURCE_DATE_EPOCH": "0",  # no time of drawing in the files
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-W", "ignore", "-m", "analysis", *map(str, described)]
+    drawn = subprocess.run(command, env=environment, check=False, stdout=subprocess.PIPE, text=True)
+    console.print(escape(drawn.stdout.rstrip()), soft_wrap=True)
+    return drawn.returncode == 0

@@ -1,0 +1,4 @@
+"""From stored runs to a table: medians, gains, claims, verdicts, complexity.
+
+May import: train and below.
+"""

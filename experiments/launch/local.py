@@ -1,0 +1,271 @@
+"""Runs on this machine: one subprocess a run, several at once, none disturbing another."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Literal, Protocol
+
+from experiments.declare.profile import Loading
+from experiments.declare.run_spec import RunSpec
+from experiments.errors import CorruptRecordError
+from experiments.files import disk_sentence
+from experiments.machine import PROJECT, cpu_count
+from experiments.plan.plan import PlannedRun
+from experiments.store.folder import RunFolder
+from experiments.store.lock import is_locked
+from experiments.store.store import Store
+from experiments.train.attempt import BUSY, UNWRITABLE
+
+POLL_S = 0.2
+#: glibc gives large freed blocks back to the system and takes fresh, zeroed pages for the next
+#: operation; keeping them saves up to a sixth of a training step on a CPU, for some memory
+KEEP_PAGES = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
+UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
+GRACE_S = 10.0  # that a child is given to end before it is killed
+
+End = Literal["trained", "elsewhere", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended."""
+
+    spec: RunSpec
+    end: End
+    sentence: str = ""  # why it failed
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """How runs share this machine."""
+
+    jobs: int
+    device: str = "cpu"  # "cpu" or "cuda"
+    num_devices: int = 1  # GPUs to spread the jobs over
+    processes: int = 1  # that train one run together, a GPU each
+    loading: Loading = field(default_factory=Loading)
+    packed: Path | None = None  # where packed images are kept; None: they are not packed
+    checkpoint_every_s: float = 60.0
+
+    @property
+    def threads(self) -> int:
+        """Threads of each process: the processors divided by the processes."""
+        return max(1, cpu_count() // (self.jobs * self.processes))
+
+    def devices(self, busy: Collection[int]) -> tuple[int, ...]:
+        """The GPUs of the next run: neighbours of which none is ``busy``, else the first ones."""
+        last = self.num_devices - self.processes
+        groups = [
+            range(first, first + self.processes) for first in range(0, last + 1, self.processes)
+        ]
+        free = (group for group in groups if not set(group) & set(busy))
+        return tuple(next(free, range(self.processes)))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files that a run reads."""
+
+    data: Path
+    weights: Path | None = None
+    registry: tuple[Path, ...] = ()  # a user's own folders
+
+
+class Watcher(Protocol):
+    """Is told what happens; shows it or keeps quiet."""
+
+    def started(self, run: PlannedRun) -> None:
+        """A run's process has been started (or found in another call)."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run is over."""
+
+    def tick(self, active: Sequence[RunFolder]) -> None:
+        """Time has passed."""
+
+
+@dataclass
+class _Child:
+    run: PlannedRun
+    folder: RunFolder
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    began: float
+    devices: tuple[int, ...]
+
+
+def launch(
+    runs: Sequence[PlannedRun],
+    store: Store,
+    inputs_of: Callable[[RunSpec], Inputs],
+    options: LocalOptions,
+    watcher: Watcher,
+) -> list[Outcome]:
+    """Train all ``runs`` and return how each ended; a failed one does not stop the others.
+
+    A run that another call is training is waited for, not repeated. On interruption the children
+    are ended; the same command resumes them.
+
+    Args:
+        runs: those without a whole record.
+        store: where they are kept.
+        inputs_of: where a run's data set and weights are.
+        options: how the machine is shared.
+        watcher: is told what happens.
+    """
+    queue, elsewhere = deque(runs), deque[PlannedRun]()
+    children: list[_Child] = []
+    outcomes: list[Outcome] = []
+
+    def settle(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        watcher.ended(outcome)
+
+    if runs:
+        _settle_formatter()
+    with _ending(children):
+        while queue or elsewhere or children:
+            while queue and len(children) < options.jobs:
+                run = queue.popleft()
+                if run.state == "damaged":
+                    store.set_aside(run.spec.run_id)
+                devices = options.devices({d for child in children for d in child.devices})
+                children.append(_start(run, store, inputs_of(run.spec), options, devices))
+                watcher.started(run)
+            for child in [c for c in children if c.process.poll() is not None]:
+                children.remove(child)
+                child.log.close()
+                if child.process.returncode == BUSY:
+                    elsewhere.append(child.run)
+                else:
+                    settle(_outcome(child, store))
+            for _ in range(len(elsewhere)):
+                run = elsewhere.popleft()
+                folder = store.folder(run.spec.run_id)
+                if folder.record.exists():
+                    settle(Outcome(run.spec, "elsewhere"))
+                elif is_locked(folder):
+                    elsewhere.append(run)
+                else:  # the other call gave it up
+                    queue.append(run)
+            watcher.tick(
+                [c.folder for c in children] + [store.folder(r.spec.run_id) for r in elsewhere]
+            )
+            time.sleep(POLL_S)
+    return outcomes
+
+
+def _settle_formatter() -> None:
+    """Have yapf write its grammar before two processes do it at once.
+
+    mmengine prints every configuration with yapf, which on its first import after an installation
+    writes its grammar into the user's cache in place: another process could read half of it.
+    """
+    from platformdirs import user_cache_path
+
+    with suppress(OSError):  # a home that takes no cache: then yapf writes none either
+        folder = user_cache_path("ssa-seg-lab", ensure_exists=True)
+        with (folder / "formatter.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            import yapf  # noqa: F401
+
+
+def _start(
+    run: PlannedRun,
+    store: Store,
+    inputs: Inputs,
+    options: LocalOptions,
+    devices: tuple[int, ...],
+) -> _Child:
+    folder = store.write_spec(run.spec)
+    folder.failure.unlink(missing_ok=True)
+    threads = str(options.threads)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONWARNINGS": "ignore",
+        **KEEP_PAGES,
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)) if options.device == "cuda" else "",
+    }
+    command = [sys.executable, "-m", "experiments.train.attempt", str(folder.path)]
+    command += ["--data", str(inputs.data)]
+    command += ["--weights", str(inputs.weights)] if inputs.weights else []
+    command += [word for folder in inputs.registry for word in ("--registry", str(folder))]
+    command += ["--device", options.device, "--threads", threads]
+    command += ["--workers", str(options.loading.workers)]
+    command += ["--checkpoint-every", str(options.checkpoint_every_s)]
+    command += ["--cache-images"] if options.loading.cache_images else []
+    command += ["--packed", str(options.packed)] if options.packed else []
+    command += ["--processes", str(options.processes)] if options.processes > 1 else []
+    log = folder.log.open("ab")
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+    )
+    return _Child(run, folder, process, log, time.monotonic(), devices)
+
+
+def _outcome(child: _Child, store: Store) -> Outcome:
+    spec, seconds = child.run.spec, time.monotonic() - child.began
+    try:
+        record = store.read(spec.run_id)
+    except CorruptRecordError as error:
+        return Outcome(spec, "failed", str(error), seconds)
+    if record is not None:
+        return Outcome(spec, "trained", "", seconds)
+    failure = store.read_failure(spec.run_id)
+    return Outcome(spec, "failed", failure.sentence if failure else _last_words(child), seconds)
+
+
+def _last_words(child: _Child) -> str:
+    code = child.process.returncode
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"The training process was ended by {name}; the same command resumes it."
+    if code in (UNWRITABLE, UNFLUSHED):
+        return disk_sentence(OSError(errno.ENOSPC, ""), child.folder.path)
+    try:
+        lines = child.folder.log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    said = f": {lines[-1][:300]}" if lines else ""
+    return f"The training process ended with code {code}{said} (log: {child.folder.log})"
+
+
+@contextmanager
+def _ending(children: list[_Child]) -> Iterator[None]:
+    """End the children however the block is left; SIGTERM leaves it like Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for child in children:
+            child.process.terminate()
+        for child in children:
+            try:
+                child.process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            child.log.close()

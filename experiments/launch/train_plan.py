@@ -1,0 +1,39 @@
+"""The missing runs of a plan, trained where the request says."""
+
+from __future__ import annotations
+
+from experiments.declare.profile import DataChoice
+from experiments.declare.run_spec import RunSpec
+from experiments.launch.local import Inputs, LocalOptions, Outcome, Watcher, launch
+from experiments.machine import num_devices
+from experiments.plan.data import locate
+from experiments.plan.plan import Plan
+from experiments.plan.request import Request
+
+
+def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
+    """Train the missing runs of a plan; the watcher is told how far they are."""
+    loading = request.profile.loading
+    options = LocalOptions(
+        jobs=request.jobs,
+        device=request.device,
+        num_devices=num_devices(request.device),
+        loading=loading,
+        processes=request.gpus,
+        packed=request.workspace.cache / "packed" if loading.packed else None,
+    )
+
+    def inputs_of(spec: RunSpec) -> Inputs:
+        return _inputs_of(request, spec)
+
+    return launch(plan.to_do, request.store, inputs_of, options, watcher)
+
+
+def _inputs_of(request: Request, spec: RunSpec) -> Inputs:
+    choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
+    weights = None
+    if spec.weights is not None:
+        from ssa.released.weights import require_weights
+
+        weights = require_weights(spec.weights, request.workspace.weights)
+    return Inputs(locate(choice, request.workspace).root, weights, request.registry.folders)

@@ -1,0 +1,211 @@
+"""What a call will do: which runs there are, which are missing, which cannot start, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Literal
+
+from experiments.declare.run_spec import RunSpec
+from experiments.declare.table import Table
+from experiments.errors import CorruptRecordError
+from experiments.plan.cost import GpuHours
+from experiments.plan.estimate import Kind, Past, filled, makespan
+from experiments.plan.resolve import Blocked, Resolver
+from experiments.store.lock import is_locked
+from experiments.store.provenance import changed_modules
+from experiments.store.records import Record
+from experiments.store.store import Store
+
+State = Literal["cached", "stale", "missing", "damaged", "running", "blocked"]
+
+#: states in which there is nothing left to run
+DONE: frozenset[State] = frozenset({"cached", "stale"})
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan and where it stands."""
+
+    spec: RunSpec
+    state: State
+    reason: str  # why it is in that state, for the user
+    record: Record | None = None
+    expected_s: float | None = None  # of process time, from past records; None: none like it
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One row and seed of a table: a run, or why there is none."""
+
+    table: str
+    row: str
+    seed: int
+    run: PlannedRun | None
+    reasons: tuple[str, ...] = ()  # everything that keeps it from starting
+    draft: RunSpec | None = None  # of a blocked run: all but the digests of what is missing
+    gpu_hours: float | None = None  # estimated, where the profile says on what basis
+
+    @property
+    def blocked(self) -> str | None:
+        """Why there is no run, in one line; None if there is one."""
+        return " ".join(self.reasons) or None
+
+    @property
+    def spec(self) -> RunSpec | None:
+        """What is run, or its draft."""
+        return self.run.spec if self.run else self.draft
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells that were asked for and the distinct runs behind them."""
+
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Each run once, in the order of first need."""
+        return tuple({c.run.spec.run_id: c.run for c in self.cells if c.run}.values())
+
+    @property
+    def to_do(self) -> tuple[PlannedRun, ...]:
+        """The runs without a whole record."""
+        return tuple(run for run in self.runs if run.state not in DONE)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has a whole record."""
+        return all(cell.run is not None and cell.run.state in DONE for cell in self.cells)
+
+    @property
+    def blocked(self) -> tuple[PlannedCell, ...]:
+        """The cells that cannot be run."""
+        return tuple(cell for cell in self.cells if cell.blocked)
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Estimated GPU-hours of everything without a record, each run once; None: no basis."""
+        open_cells = [c for c in self.cells if c.run is None or c.run.state not in DONE]
+        specs = [(c.spec, c.gpu_hours) for c in open_cells]
+        hours = {s.run_id: h for s, h in specs if s is not None and h is not None}
+        return sum(hours.values()) if hours else None
+
+    def only(self, pattern: str | None) -> Plan:
+        """The cells of the rows whose id fits a shell pattern (``seaformer-b-*``); None: all."""
+        if pattern is None:
+            return self
+        return Plan(tuple(cell for cell in self.cells if fnmatchcase(cell.row, pattern)))
+
+    def expected_s(self, jobs: int) -> float | None:
+        """Wall-clock seconds that the missing runs will take, or None without a past to go by."""
+        expected = filled([run.expected_s for run in self.to_do])
+        return None if expected is None else makespan((), expected, jobs)
+
+
+def make_plan(
+    tables: Sequence[Table],
+    resolver: Resolver,
+    seeds: Iterable[int],
+    store: Store,
+    costs: PastCosts | None = None,
+    hours: GpuHours | None = None,
+) -> Plan:
+    """Resolve every row and seed of ``tables`` and look each run up in the store.
+
+    Args:
+        tables: what was asked for.
+        resolver: profile and data.
+        seeds: the seeds of every row.
+        store: where the runs are.
+        costs: what such runs took; None: take it from the store.
+        hours: estimates what runs will cost; None: nobody asked.
+    """
+    seeds = list(seeds)
+    known: dict[str, PlannedRun] = {}
+    costs = costs or PastCosts([store])
+    cells = []
+    for table in tables:
+        for row in table.rows:
+            for seed, found in zip(seeds, resolver.resolve_seeds(table, row, seeds)):
+                blocked = found if isinstance(found, Blocked) else None
+                spec = found.draft if isinstance(found, Blocked) else found
+                if spec and not blocked and spec.run_id not in known:
+                    known[spec.run_id] = look_up(spec, store, costs)
+                cells.append(
+                    PlannedCell(
+                        table.name,
+                        row.id,
+                        seed,
+                        run=known[spec.run_id] if spec and not blocked else None,
+                        reasons=blocked.reasons if blocked else (),
+                        draft=blocked.draft if blocked else None,
+                        gpu_hours=hours.of(table, row, spec) if hours and spec else None,
+                    )
+                )
+    return Plan(tuple(cells))
+
+
+def look_up(spec: RunSpec, store: Store, costs: PastCosts | None = None) -> PlannedRun:
+    """Where one run stands in the store."""
+    try:
+        record = store.read(spec.run_id)
+    except CorruptRecordError as error:
+        return PlannedRun(spec, "damaged", str(error))
+    if record is None:
+        expected = costs.of(spec) if costs else None
+        folder = store.folder(spec.run_id)
+        if is_locked(folder):
+            return PlannedRun(spec, "running", "another process trains it now", None, expected)
+        if failure := store.read_failure(spec.run_id):
+            reason = f"the last attempt failed: {failure.sentence}"
+            return PlannedRun(spec, "missing", reason, None, expected)
+        reason = "interrupted; resumes" if folder.checkpoint.exists() else "no record"
+        return PlannedRun(spec, "missing", reason, None, expected)
+    if record.spec == spec:  # thousands of records need not each hold the network's config
+        record = record.model_copy(update={"spec": spec})
+    changed = changed_modules(record.environment.code)
+    if changed:
+        return PlannedRun(spec, "stale", f"changed since: {', '.join(changed)}", record)
+    return PlannedRun(spec, "cached", "", record)
+
+
+class PastCosts:
+    """Seconds that runs took, read from stores when first asked.
+
+    Args:
+        stores: of a kind of run that several hold, the first one's times count.
+    """
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = stores
+
+    def of(self, spec: RunSpec) -> float | None:
+        """Seconds to be expected, guessed from similar runs if need be; None: no such profile."""
+        return self.past.of(kind_of(spec))
+
+    @cached_property
+    def past(self) -> Past:
+        """Unchecked: a duration is all that is taken, and a store may hold thousands of records."""
+        seconds: dict[Kind, list[float]] = {}
+        for store in self._stores:
+            found: dict[Kind, list[float]] = {}
+            for run_id in store.run_ids():
+                document = store.peek(run_id)
+                if document is None:
+                    continue
+                try:
+                    spec, took = document["spec"], float(document["timings"]["total_s"])
+                    kind = Kind(spec["profile"], spec["model"], spec["classifier"]["name"])
+                except (TypeError, KeyError, ValueError):
+                    continue  # damaged; whoever uses the run is told by read()
+                found.setdefault(kind, []).append(took)
+            seconds = found | seconds
+        return Past(seconds)
+
+
+def kind_of(spec: RunSpec) -> Kind:
+    """What the cost of a run depends on."""
+    return Kind(spec.profile, spec.model, spec.classifier["name"])

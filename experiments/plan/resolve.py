@@ -1,0 +1,251 @@
+"""From a row, a profile and a seed to a fully resolved run, or to the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from experiments.declare.figure import Figure
+from experiments.declare.model import ModelCard
+from experiments.declare.profile import DataChoice, Profile
+from experiments.declare.protocol import NoProtocolError, Settings, settings_of
+from experiments.declare.registry import ExperimentRegistry
+from experiments.declare.run_spec import RunSpec
+from experiments.declare.table import Row, Table
+from experiments.errors import SsaError
+from experiments.plan.data import Located, absent, locate
+from experiments.store.workspace import Workspace
+from ssa.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A run that cannot be started, with the sentences that mend it."""
+
+    reasons: tuple[str, ...]  # every one, data first
+    draft: RunSpec | None = None  # what it would be, without the digests of what is missing
+
+    @property
+    def reason(self) -> str:
+        """All reasons in one line."""
+        return " ".join(self.reasons)
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Resolves the rows of tables under one profile.
+
+    Args:
+        registry: where models are declared.
+        profile: the size of everything.
+        workspace: where the data is.
+        deviations: from the profile's protocol, which this call was told to make.
+        accumulation: micro-batches a step; None: as the profile has it.
+        processes: that share a batch; decides whether a run can start, not what it is.
+    """
+
+    registry: ExperimentRegistry
+    profile: Profile
+    workspace: Workspace
+    deviations: tuple[str, ...] = ()
+    accumulation: int | None = None
+    processes: int = 1
+
+    def data_of(self, table: Table, row: Row) -> DataChoice:
+        """The data set of a row: the profile's with the row's settings, or else the table's own."""
+        own, chosen = str(row.dataset or table.dataset), self.profile.dataset
+        if chosen is None:
+            return DataChoice(name=own)
+        if chosen.name != own or not row.dataset_settings:
+            return chosen
+        return chosen.model_copy(update={"settings": {**chosen.settings, **row.dataset_settings}})
+
+    def unfit(self, table: Table, row: Row) -> str | None:
+        """Why a row's data settings mean nothing in this profile; None if they do or are none."""
+        own, chosen = str(row.dataset or table.dataset), self.profile.dataset
+        if not row.dataset_settings or (chosen is not None and chosen.name == own):
+            return None
+        where = chosen.name if chosen else "each table's own data set"
+        return (
+            f"The row sets {', '.join(row.dataset_settings)} of the data set {own}, but the "
+            f"profile {self.profile.name} trains on {where}; run it with --profile quick."
+        )
+
+    def unfit_figure(self, figure: Figure) -> str | None:
+        """Why none of a figure's rows means anything in this profile; None if one does."""
+        reasons = []
+        for drawn in figure.rows:
+            table = self.registry.table(drawn.table)
+            reasons.append(self.unfit(table, table.row(drawn.row)))
+        return reasons[0] if reasons and all(reasons) else None
+
+    def model_of(self, table: Table, row: Row) -> ModelCard:
+        """The model card of a row."""
+        return self.registry.model(str(row.model or table.model))
+
+    def resolve_seeds(
+        self, table: Table, row: Row, seeds: Iterable[int]
+    ) -> list[RunSpec | Blocked]:
+        """:meth:`resolve` for several seeds: equal but for the random numbers."""
+        found: list[RunSpec | Blocked] = []
+        for seed in seeds:
+            first = found[0] if found else self.resolve(table, row, seed)
+            found.append(_reseeded(first, seed))
+        return found
+
+    def resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
+        """The run behind one row and seed, or everything that keeps it from starting.
+
+        Raises:
+            ConfigurationError: its batch cannot be divided as this call wants it.
+        """
+        found = self._resolve(table, row, seed)
+        return found if isinstance(found, Blocked) else self._divided(found)
+
+    def draft(self, table: Table, row: Row, seed: int = 0) -> RunSpec | None:
+        """All that is known of a run before its data and weights are looked for.
+
+        Only their digests are open. None: this profile cannot have the run, or nobody knows its
+        data set.
+        """
+        choice, card = self.data_of(table, row), self.model_of(table, row)
+        data = absent(choice, self.workspace)
+        if data is None or self.unfit(table, row):
+            return None
+        try:
+            settings = settings_of(self.registry, self.profile, card.name, choice.name)
+        except NoProtocolError:
+            return None
+        return self._spec(card, row, data, settings, seed)
+
+    def _divided(self, spec: RunSpec) -> RunSpec:
+        """The run with this call's number of micro-batches."""
+        training = spec.training
+        micro = self.accumulation or training.accumulation
+        if training.batch % (micro * self.processes):
+            raise ConfigurationError(
+                f"A batch of {training.batch} images cannot be shared evenly by {self.processes} "
+                f"GPUs in {micro} micro-batches each; choose --gpus and --accumulation so that "
+                "their product divides it."
+            )
+        divided = training.model_copy(update={"accumulation": micro})
+        return spec.model_copy(update={"training": divided})
+
+    def _resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
+        if reason := self.unfit(table, row):
+            return Blocked((reason,))
+        reasons: list[str] = []
+        choice, card = self.data_of(table, row), self.model_of(table, row)
+        try:
+            data: Located | None = locate(choice, self.workspace)
+        except SsaError as error:
+            reasons.append(str(error))
+            data = absent(choice, self.workspace)
+        try:
+            settings = settings_of(self.registry, self.profile, card.name, choice.name)
+        except NoProtocolError as error:
+            return Blocked((*reasons, str(error)))
+        sha256: str | None = None
+        if weights := _weights(card, settings):
+            try:
+                sha256 = weights_sha256(weights, self.workspace.weights)
+            except SsaError as error:
+                reasons.append(str(error))
+        if data is None:
+            return Blocked(tuple(reasons))
+        spec = self._spec(card, row, data, settings, seed, sha256)
+        return Blocked(tuple(reasons), spec) if reasons else spec
+
+    def _spec(
+        self,
+        card: ModelCard,
+        row: Row,
+        data: Located,
+        settings: Settings,
+        seed: int,
+        sha256: str | None = None,
+    ) -> RunSpec:
+        """Put a run together; this call's deviations come on top of the protocol's."""
+        from ssa.models import build_segmentor_config
+
+        profile = self.profile
+        classifier = resolve_classifier(row, profile)
+        segmentor = build_segmentor_config(
+            card.model_dump(),
+            classifier=classifier,
+            num_classes=data.num_classes,
+            size=profile.model_size,
+            model_overrides=row.model_overrides,
+            sync_norm=profile.sync_norm,
+        )
+        return RunSpec(
+            model=card.name,
+            model_size=profile.model_size,
+            segmentor=segmentor,
+            classifier=classifier,
+            dataset=data.name,
+            dataset_digest=data.digest,
+            dataset_settings=data.settings,
+            working_size=data.working_size,
+            num_classes=data.num_classes,
+            weights=_weights(card, settings),
+            weights_sha256=sha256,
+            training=settings.training,
+            evaluation=settings.evaluation,
+            profile=profile.name,
+            seed=seed,
+            deviations=(*settings.sentences, *self.deviations),
+        )
+
+
+def _weights(card: ModelCard, settings: Settings) -> str | None:
+    """The pretrained file that a run starts from; None: from scratch."""
+    return None if settings.training.from_scratch else card.weights
+
+
+def _reseeded(found: RunSpec | Blocked, seed: int) -> RunSpec | Blocked:
+    """The same run with another seed; of a blocked one, its draft."""
+    if isinstance(found, RunSpec):
+        return found if found.seed == seed else found.model_copy(update={"seed": seed})
+    if found.draft is None:
+        return found
+    return replace(found, draft=found.draft.model_copy(update={"seed": seed}))
+
+
+@lru_cache(maxsize=32)
+def weights_sha256(name: str, root: Path) -> str:
+    """Digest of a pretrained file.
+
+    Raises:
+        SsaError: it is not there or not the published one; the sentence says where to get it.
+    """
+    from ssa.released.weights import require_weights, sha256_of
+
+    return sha256_of(require_weights(name, root))
+
+
+def resolve_classifier(row: Row, profile: Profile | None = None) -> dict[str, Any]:
+    """Name and every switch of a row's classifier, so that a changed default changes the run.
+
+    Args:
+        row: which classifier, preset and switches.
+        profile: may scale switches down; None: at the paper's size. The row's own come first.
+
+    Raises:
+        UnknownNameError: no such classifier or preset.
+        ConfigurationError: no such switch, or an invalid combination.
+    """
+    from ssa.classifiers import CLASSIFIERS
+    from ssa.models import NO_CLASSIFIER
+
+    choice = row.classifier
+    if choice.name == NO_CLASSIFIER:
+        return {"name": NO_CLASSIFIER, "overrides": {}}
+    config_class = CLASSIFIERS[choice.name].Config
+    preset = choice.preset or config_class.default_preset
+    scaled = profile.classifier_overrides.get(choice.name, {}) if profile else {}
+    config = config_class.preset(preset, **{**scaled, **choice.overrides})
+    return {"name": choice.name, "overrides": config.model_dump(mode="json")}

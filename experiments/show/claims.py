@@ -1,0 +1,54 @@
+"""Claims and their verdicts as text."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from experiments.judge.claims import ClaimResult
+
+
+def claims_heading(profile: str) -> str:
+    """Above a list of claims: what the verdicts are about."""
+    return f"Claims, at the size and on the data of profile {profile} (docs/claims.md):"
+
+
+def show_claim(result: ClaimResult, *, strong: str = "") -> str:
+    """``SEPA helps (Table 8): holds, +1.23 points [+0.10, +2.30]; why.``
+
+    Args:
+        strong: set around the verdict.
+    """
+    claim = result.claim
+    text = f"{claim.text} ({claim.where}): {strong}{result.word}{strong}"
+    if result.unit is not None:
+        text += f", {show_numbers(result)}"
+    reason = result.reason.replace(" -", " −")
+    return f"{text}; {reason}."
+
+
+def show_numbers(result: ClaimResult) -> str:
+    """Value, unit and interval."""
+    signed = "+" if result.unit in ("points", "points a unit") else ""
+    value, low, high = (
+        "never" if number is None or math.isinf(number) else f"{number:{signed}.2f}"
+        for number in (result.value, result.low, result.high)
+    )
+    unit = "" if value == "never" else f" {result.unit}"
+    return f"{value}{unit} [{low}, {high}]".replace("-", "−")
+
+
+def claim_document(result: ClaimResult) -> dict[str, Any]:
+    """For JSON; a level that is never reached is null."""
+    numbers = {"value": result.value, "low": result.low, "high": result.high}
+    return {
+        "id": result.claim.id,
+        "kind": getattr(result.claim, "kind", None),
+        "text": result.claim.text,
+        "where": result.claim.where,
+        "verdict": result.word,
+        "reason": result.reason,
+        "unit": result.unit,
+        **{name: None if n is None or math.isinf(n) else n for name, n in numbers.items()},
+        "seeds": result.num_seeds,
+    }

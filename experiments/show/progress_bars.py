@@ -1,0 +1,142 @@
+"""How far the training of a plan is: bars on a terminal, a line a tenth elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from typing_extensions import Self
+
+from experiments.launch.local import Outcome
+from experiments.launch.train_plan import train_plan
+from experiments.plan.estimate import Estimate, Pace
+from experiments.plan.plan import Plan, PlannedRun, kind_of
+from experiments.plan.request import Request
+from experiments.show.console import make_console, plan_sentence, show_duration
+from experiments.store.folder import RunFolder
+from experiments.store.progress import Progress as Where
+from experiments.store.progress import read_progress
+
+TICK_S = 0.5
+
+
+TENTH = 0.1  # of the work, after which an estimate rests on this call
+
+
+FRESH_STEPS = 20  # a run first seen later than this was resumed
+
+
+class ProgressWatcher:
+    """Shows the runs that are under way and an estimate of the rest.
+
+    On a terminal a live display; elsewhere one line for each tenth of the work and each failure.
+
+    Args:
+        console: where to; standard error, so that results can be piped.
+        estimate: of the runs to do.
+    """
+
+    def __init__(self, console: Console, estimate: Estimate) -> None:
+        self.console, self.estimate = console, estimate
+        self.total, self._over = len(estimate.kinds), 0
+        self._ticked = time.monotonic()
+        self._began: dict[str, float] = {}
+        self._first_step: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._live = console.is_terminal
+        self._tenths = 0  # of the work that have been told
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._all = self._progress.add_task("all runs", total=self.total, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, run: PlannedRun) -> None:
+        """Add a bar for the run."""
+        run_id = run.spec.run_id
+        self.estimate.started(run_id)
+        self._began[run_id] = time.monotonic()
+        if run_id not in self._tasks:
+            self._tasks[run_id] = self._progress.add_task(
+                run_id, total=run.spec.training.iterations, note="starting"
+            )
+
+    def ended(self, outcome: Outcome) -> None:
+        """Remove its bar; say so if it failed."""
+        run_id = outcome.spec.run_id
+        if run_id in self._tasks:
+            self._progress.remove_task(self._tasks.pop(run_id))
+        # one that was resumed says less about the others than its steps did
+        whole = outcome.end == "trained" and self._first_step.get(run_id, 0) <= FRESH_STEPS
+        self.estimate.ended(run_id, outcome.seconds if whole else None)
+        self._over += 1
+        self._progress.advance(self._all)
+        if outcome.end == "failed":
+            self.console.print(f"[red]failed[/red] {run_id}: {escape(outcome.sentence)}")
+
+    def tick(self, active: Sequence[RunFolder]) -> None:
+        """Move the bars and the estimate."""
+        now = time.monotonic()
+        if now - self._ticked < TICK_S:
+            return
+        self._ticked = now
+        for folder in active:
+            run_id = folder.path.name
+            progress = read_progress(folder.progress)
+            if progress is None or run_id not in self._tasks:
+                continue
+            self._move(run_id, progress, now - self._began[run_id])
+            miou = "" if progress.miou is None else f"mIoU {progress.miou:.1f}, "
+            note = f"{miou}{progress.iteration_ms:.0f} ms a step"
+            self._progress.update(self._tasks[run_id], completed=progress.iteration, note=note)
+        left_s = self.estimate.left_s()
+        left = "" if left_s is None else f"about {show_duration(left_s)} left"
+        self._progress.update(self._all, note=left)
+        tenths = int(self.estimate.done_share() / TENTH)
+        if not self._live and left and tenths > self._tenths:
+            self._tenths = tenths
+            self.console.print(f"{self._over} of {self.total} runs, {left}.")
+
+    def _move(self, run_id: str, progress: Where, elapsed_s: float) -> None:
+        """Tell the estimate how far a run is and what all of it would take at its pace."""
+        first = self._first_step.setdefault(run_id, progress.iteration)
+        step_s = progress.iteration_ms / 1000.0
+        start_s = max(elapsed_s - step_s * (progress.iteration - first), 0.0)
+        if first > FRESH_STEPS:
+            start_s = 0.0
+        whole_s = min(start_s, elapsed_s) + step_s * progress.iterations
+        done = progress.iteration / progress.iterations
+        self.estimate.moved(run_id, Pace(elapsed_s, done, whole_s))
+
+
+def train_and_show(request: Request, plan: Plan) -> list[Outcome]:
+    """Train the missing runs of a plan and show on standard error how far they are."""
+    console = make_console(stderr=True)
+    console.print(plan_sentence(plan, request.jobs))
+    for run in plan.to_do:
+        if run.state == "damaged":
+            console.print(f"{run.reason} It is set aside and the run is made again.")
+    kinds = {run.spec.run_id: kind_of(run.spec) for run in plan.to_do}
+    estimate = Estimate(kinds, request.costs.past, request.jobs)
+    with ProgressWatcher(console, estimate) as watcher:
+        return train_plan(request, plan, watcher)

@@ -1,0 +1,67 @@
+"""The files of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec."""
+        return self.path / "spec.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the training process."""
+        return self.path / "lock"
+
+    @property
+    def progress(self) -> Path:
+        """How far the run is."""
+        return self.path / "progress.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State to resume from."""
+        return self.path / "checkpoint.pth"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt failed."""
+        return self.path / "failure.json"
+
+    @property
+    def config(self) -> Path:
+        """Resolved mmengine config."""
+        return self.path / "config.py"
+
+    @property
+    def log(self) -> Path:
+        """Output of the training process."""
+        return self.path / "log.txt"
+
+    @property
+    def per_image(self) -> Path:
+        """Areas per image and class."""
+        return self.path / "per_image.npz"
+
+    @property
+    def weights(self) -> Path:
+        """The trained network's state_dict."""
+        return self.path / "weights.pth"
+
+    @property
+    def record(self) -> Path:
+        """The final record."""
+        return self.path / "record.json"

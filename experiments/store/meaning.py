@@ -1,0 +1,114 @@
+"""What a piece of our code means, as a digest that survives everything that changes no result.
+
+A run is stale when the code that it used means something else now. Comments, docstrings, layout and
+the place of a module change nothing; so the digest is taken of the syntax tree without them. Of
+imports of our own modules only renamings count (``from x import a as b``): where a name comes from
+moves with the modules, and the module itself counts on its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+#: the first part of the names of our own modules
+OURS = ("ssa", "experiments", "analysis")
+#: fields of the syntax tree that say where or how something was written, not what
+_INCIDENTAL = frozenset({"type_ignores", "type_comment", "kind"})
+_C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+
+
+def meaning_of_file(path: Path) -> str:
+    """sha256 of what a source file means; of a file that is neither Python nor C, of its bytes."""
+    if path.suffix == ".py":
+        return meaning(path.read_bytes())
+    if path.suffix in (".c", ".h"):
+        words = _C_COMMENT.sub(" ", path.read_text(encoding="utf-8")).split()
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def meaning(source: bytes | str) -> str:
+    """sha256 of a Python source's syntax tree without docstrings and imports of our own modules.
+
+    Equal on every supported Python: fields that newer versions add count only where they are set.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    return hashlib.sha256("\n".join(_words(ast.parse(source))).encode()).hexdigest()
+
+
+def says_something(source: bytes | str) -> bool:
+    """Whether a module does more than hand names on (an ``__init__`` that imports, ``__all__``)."""
+    return any(not _hands_on(statement) for statement in _body(ast.parse(source)))
+
+
+def _hands_on(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Assign):
+        return [getattr(target, "id", "") for target in statement.targets] == ["__all__"]
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
+def _words(node: object) -> Iterator[str]:
+    """The tree in one order, a word a node or value."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if name in _INCIDENTAL or value is None or value == []:
+                continue
+            yield name
+            if name == "body" and isinstance(value, list):
+                value = _body(node)
+            yield from _words(value)
+        yield ")"
+    elif isinstance(node, list):
+        for each in node:
+            yield from _words(each)
+    else:
+        yield f"{type(node).__name__} {node!r}"
+
+
+def _body(node: ast.AST) -> list[ast.stmt]:
+    """The statements of a block that mean something; imports of ours as their renamings."""
+    statements: list[ast.stmt] = list(getattr(node, "body", []))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+        statements = statements[1:]
+    kept = []
+    for statement in statements:
+        if _is_bare_string(statement) or _only_for_types(statement):
+            continue
+        if isinstance(statement, (ast.Import, ast.ImportFrom)) and _is_ours(statement):
+            renamed = [each for each in statement.names if each.asname not in (None, each.name)]
+            if isinstance(statement, ast.ImportFrom):
+                kept += [ast.ImportFrom(module=None, names=[each], level=0) for each in renamed]
+            continue
+        kept.append(statement)
+    return kept
+
+
+def _is_ours(statement: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(statement, ast.ImportFrom):
+        return statement.level > 0 or str(statement.module).split(".")[0] in OURS
+    return all(each.name.split(".")[0] in OURS for each in statement.names)
+
+
+def _is_bare_string(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _only_for_types(statement: ast.stmt) -> bool:
+    """``if TYPE_CHECKING:``, which no run executes."""
+    return (
+        isinstance(statement, ast.If)
+        and not statement.orelse
+        and getattr(statement.test, "id", getattr(statement.test, "attr", "")) == "TYPE_CHECKING"
+    )

@@ -1,0 +1,182 @@
+"""The training process of one run: ``python -m experiments.train.attempt RUN_FOLDER --data DIR``.
+
+With ``--processes N`` it starts N members that share every batch (train/processes.py). It
+holds the run's lock, trains (or resumes), scores and writes the record. Exit codes:
+0 the record is there; 1 it failed (failure.json says why); 74 it failed and could not even write
+why; 75 another process holds the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import traceback
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.declare.extensions import own_line, take_up_for
+from experiments.declare.run_spec import RunSpec
+from experiments.errors import SsaError
+from experiments.files import disk_sentence, write_atomically
+from experiments.store.folder import RunFolder
+from experiments.store.lock import run_lock
+from experiments.store.records import Failure
+from experiments.store.store import Store
+
+if TYPE_CHECKING:
+    from experiments.train.config import Surroundings
+from experiments.store.records import now
+from experiments.train.trainer import train
+
+UNWRITABLE = 74  # EX_IOERR: the run's folder takes nothing more
+
+
+BUSY = 75  # EX_TEMPFAIL: another process trains this run
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _is_member(folder: RunFolder) -> bool:
+    """Whether this is one of several processes, which train/processes.py has started."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == folder.path.name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the run whose folder is given; see the module's text for the exit codes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.train.attempt", description=__doc__
+    )
+    parser.add_argument("folder", type=Path, help="results/runs/<run id>, with its spec.json")
+    parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--weights", type=Path, help="pretrained file")
+    parser.add_argument(
+        "--registry", type=Path, action="append", default=[], help="a user's own registry folder"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="loading processes")
+    parser.add_argument("--cache-images", action="store_true", help="keep images in memory")
+    parser.add_argument("--packed", type=Path, help="folder of memory-mapped copies of the images")
+    parser.add_argument("--processes", type=int, default=1, help="that share every batch")
+    parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds")
+    options = parser.parse_args(arguments)
+    _die_with_parent()
+    folder = RunFolder(options.folder.resolve())
+    store = Store(folder.path.parent.parent)
+    if options.processes > 1 and _is_member(folder):  # whoever started us holds the lock
+        return _guarded(folder, store, options)
+    with run_lock(folder) as mine:
+        if not mine:
+            return BUSY
+        if options.processes > 1:
+            from experiments.train.processes import supervise
+
+            given = sys.argv[1:] if arguments is None else arguments
+            return supervise(folder, store, list(given), options.processes)
+        return _guarded(folder, store, options)
+
+
+def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> int:
+    """Train; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
+    try:
+        spec = RunSpec.model_validate_json(folder.spec.read_text())
+        if store.read(spec.run_id) is not None:  # another process finished it while we started
+            return 0
+        take_up_for(spec, options.registry, options.data)
+        around = _surroundings(folder, options)
+        if around.processes > 1:
+            _join(around)
+        train(spec, store, around)
+    except KeyboardInterrupt:
+        return 130
+    except SsaError as error:
+        return _fail(folder, str(error))
+    except OSError as error:
+        return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
+    except Exception as error:  # noqa: BLE001  the process's own boundary: recorded, then over
+        text = " ".join(str(error).split())[:300]
+        what = f"{own_line(error)}{type(error).__name__}: {text}"
+        return _fail(folder, f"{what} (whole story in {folder.log})")
+    return 0
+
+
+def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surroundings:
+    warnings.filterwarnings("ignore", message=".*MultiScaleDeformableAttention.*")
+    import torch
+
+    from experiments.train.config import Surroundings
+
+    torch.set_num_threads(options.threads)
+    resume = folder.checkpoint.exists() and _is_whole(folder.checkpoint)
+    if folder.checkpoint.exists() and not resume:
+        print(f"{folder.checkpoint} is damaged; the run starts anew.", file=sys.stderr)
+    return Surroundings(
+        work=folder.path / "work",
+        data=options.data,
+        progress=folder.progress,
+        checkpoint=folder.checkpoint,
+        weights=options.weights,
+        device=options.device,
+        workers=options.workers,
+        processes=options.processes,
+        cache_images=options.cache_images,
+        packed=options.packed,
+        checkpoint_every_s=options.checkpoint_every,
+        resume=resume,
+    )
+
+
+def _join(around: Surroundings) -> None:
+    """Meet the other processes of this run; on GPUs, take the one of this process."""
+    import torch
+
+    if around.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if around.device == "cuda" else "gloo")
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether every part of a checkpoint has the checksum that it was written with."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError):
+        return False
+
+
+def _fail(folder: RunFolder, sentence: str) -> int:
+    with contextlib.suppress(OSError):  # the log lies on the same disk
+        traceback.print_exc()
+        print(sentence, file=sys.stderr)
+    if _is_member(folder) and folder.failure.exists():
+        return 1  # another process failed first, and this one only because of it
+    failure = Failure(
+        run_id=folder.path.name, sentence=sentence, traceback=traceback.format_exc(), time=now()
+    )
+    try:
+        write_atomically(folder.failure, failure.model_dump_json(indent=1))
+    except SsaError:
+        return UNWRITABLE
+    return 1
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its launcher dies, so that no orphan trains on."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before we asked
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

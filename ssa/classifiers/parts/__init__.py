@@ -1,0 +1,1 @@
+"""What several pixel classifiers share: prototypes, teacher, memories, clustering."""

@@ -1,0 +1,395 @@
+"""Cross-entropy and dice of upsampled logits without the upsampled map.
+
+Three upsampled (B, K, H, W) maps with two losses each dominate the time and memory of a training
+step. Here the map exists only a band at a time, and what is kept for the backward pass is the
+gradient with respect to the low-resolution logits.
+
+Two executions of the same arithmetic, chosen by one rule: the C kernel for float32 (and, for
+tests, float64) tensors on the CPU wherever a C compiler works, whatever the size, because it builds
+in under a second, once a machine; banded PyTorch otherwise (other devices, no compiler).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+import torch
+from torch import Tensor
+
+from ssa.errors import SsaError
+from ssa.losses.native import kernel_library
+from ssa.losses.upsampling import blend, blend_matrix
+
+#: output rows of one unit of work in the C kernel
+_UNIT_ROWS = 64
+#: elements of the (virtual) upsampled map from which threads repay their start
+_THREADED_ELEMENTS = 4_000_000
+#: elements of one band in PyTorch on a CPU: fits its cache
+_CPU_BAND_ELEMENTS = 1 << 20
+#: likewise on other devices: few large kernels
+_DEVICE_BAND_ELEMENTS = 1 << 26
+
+_COUNT, _FORWARD, _COLLECT_CE, _DICE_GRADIENT, _COLLECT_DICE = range(5)
+
+_Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class LabelRangeError(SsaError):
+    """A label that is neither a class nor the ignore value."""
+
+    def __init__(self, count: int, num_classes: int, ignore_index: int) -> None:
+        super().__init__(
+            f"{count} label pixels are neither a class id below {num_classes} nor the ignore value "
+            f"{ignore_index}; check the data set's labels against num_classes."
+        )
+
+
+class _Task(ctypes.Structure):
+    """``Task`` of kernels/upsampled_losses.c, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("logits", "labels", "y0", "y1", "x0", "x1")),
+        *((name, ctypes.c_void_p) for name in ("ly", "lx", "order", "slot", "area", "found")),
+        *((name, ctypes.c_void_p) for name in ("ce", "inter", "mass", "on_inter", "on_mass")),
+        *((name, ctypes.c_void_p) for name in ("bands", "grad")),
+        *((name, ctypes.c_int64) for name in ("B", "K", "Kp", "h", "w", "H", "W", "ignore")),
+        *((name, ctypes.c_int64) for name in ("unit_rows", "units_per_image", "band_rows")),
+        *((name, ctypes.c_int64) for name in ("want_ce", "want_dice", "want_grad")),
+    )
+
+
+def upsampled_loss_sums(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int,
+    align_corners: bool,
+    cross_entropy: bool = True,
+    dice: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums over all pixels and masks of a batch of upsampled logits, differentiable once.
+
+    Args:
+        logits: (B, K, h, w), float32 or float64.
+        labels: (B, H, W) integers; the logits are upsampled bilinearly to (H, W).
+        ignore_index: label that takes no part.
+        align_corners: of the upsampling.
+        cross_entropy: whether the first sum is wanted (else 0).
+        dice: whether the second sum is wanted (else 0).
+
+    Returns:
+        Σ −log softmax(x)_label over valid pixels; Σ over the classes present in each image of
+        1 − (2·inter + 1)/(Σσ(x) + area + 1), ignored pixels being negatives; the number of valid
+        pixels; and the number of present (image, class) pairs.
+
+    Raises:
+        LabelRangeError: a label is neither below K nor the ignore value (on the CPU; other devices
+            raise their own assertion).
+    """
+    gradient = torch.is_grad_enabled() and logits.requires_grad
+    settings = (ignore_index, align_corners, cross_entropy, dice, gradient)
+    if torch.compiler.is_compiling():
+        return _operator(logits, labels, *settings)[:4]
+    return _LossSums.apply(logits, labels, settings)
+
+
+def _sums(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    align_corners: bool,
+    cross_entropy: bool,
+    dice: bool,
+    gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The four sums and the gradients of the first two, empty where not wanted."""
+    settings = (ignore_index, align_corners, cross_entropy, dice, gradient)
+    if logits.device.type == "cpu":
+        library = kernel_library("double" if logits.dtype == torch.float64 else "float")
+        if library is not None:
+            return _by_kernel(library, logits, labels, *settings)
+    return _by_bands(logits, labels, *settings)
+
+
+def _combine(
+    gradients: tuple[Tensor, ...], upstream: tuple[Tensor | None, Tensor | None]
+) -> Tensor | None:
+    """Gradient of the logits from the kept gradients of the two sums."""
+    parts = [
+        factor * kept
+        for kept, factor in zip(gradients, upstream)
+        if factor is not None and len(kept)
+    ]
+    return sum(parts[1:], parts[0]) if parts else None
+
+
+class _LossSums(torch.autograd.Function):
+    """The sums in eager PyTorch (the operator below would import all of torch.compile)."""
+
+    @staticmethod
+    def forward(ctx, logits, labels, settings):  # type: ignore[no-untyped-def]
+        *sums, on_ce, on_dice = _sums(logits, labels, *settings)
+        ctx.save_for_backward(on_ce, on_dice)
+        ctx.mark_non_differentiable(*sums[2:])
+        ctx.set_materialize_grads(False)
+        return tuple(sums)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, on_ce, on_dice, *_):  # type: ignore[no-untyped-def]
+        return _combine(ctx.saved_tensors, (on_ce, on_dice)), None, None
+
+
+#: the same as one opaque operator, for torch.compile
+_operator = torch.library.custom_op("ssa_seg_lab::upsampled_loss_sums", _sums, mutates_args=())
+
+
+@_operator.register_fake
+def _(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    align_corners: bool,
+    cross_entropy: bool,
+    dice: bool,
+    gradient: bool,
+) -> _Sums:
+    def scalar(dtype: torch.dtype) -> Tensor:
+        return logits.new_empty((), dtype=dtype)
+
+    def kept(wanted: bool) -> Tensor:
+        return logits.new_empty(logits.shape if gradient and wanted else 0)
+
+    return (
+        *(scalar(logits.dtype), scalar(logits.dtype)),
+        *(scalar(torch.int64), scalar(torch.int64)),
+        *(kept(cross_entropy), kept(dice)),
+    )
+
+
+def _keep_gradients(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(output[4], output[5])
+    ctx.set_materialize_grads(False)
+
+
+def _operator_backward(ctx, on_ce, on_dice, *_):  # type: ignore[no-untyped-def]
+    return (_combine(ctx.saved_tensors, (on_ce, on_dice)), *([None] * 6))
+
+
+_operator.register_autograd(_operator_backward, setup_context=_keep_gradients)
+
+
+def _by_kernel(
+    library: ctypes.CDLL,
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    align_corners: bool,
+    cross_entropy: bool,
+    dice: bool,
+    gradient: bool,
+) -> _Sums:
+    """The C kernel; see its head for how it works."""
+    logits, labels = logits.contiguous(), labels.to(torch.int32).contiguous()
+    (B, K, h, w), (H, W) = logits.shape, labels.shape[1:]
+    dtype = logits.dtype
+    rows, columns = blend(h, H, align_corners, dtype), blend(w, W, align_corners, dtype)
+    per_image = -(-H // _UNIT_ROWS)
+    starts = torch.arange(0, H, _UNIT_ROWS)
+    ends = (starts + _UNIT_ROWS).clamp_max(H) - 1
+    band_rows = int((rows.high[ends] - rows.low[starts]).max()) + 1
+    pad = int(library.ssa_pad())
+    padded = -(-K // pad) * pad
+    units = B * per_image
+
+    # Zeroed, not empty: a unit leaves alone what it has no use for.
+    sums = torch.zeros(units, 2, padded, dtype=torch.float64)
+    ce_units = torch.zeros(units, dtype=torch.float64)
+    order, slot = torch.empty(2, B, K, dtype=torch.int32).unbind()
+    area = torch.empty(B, K, dtype=torch.int64)
+    found = torch.empty(B, 3, dtype=torch.int64)
+    bands = logits.new_empty(units * band_rows * w * padded if gradient else 0)
+    on_ce = torch.empty_like(logits) if gradient and cross_entropy else logits.new_empty(0)
+    on_dice = torch.empty_like(logits) if gradient and dice else logits.new_empty(0)
+    inter, mass = sums[:, 0].contiguous(), sums[:, 1].contiguous()
+
+    task = _Task(
+        logits=logits.data_ptr(),
+        labels=labels.data_ptr(),
+        y0=rows.low.data_ptr(),
+        y1=rows.high.data_ptr(),
+        x0=columns.low.data_ptr(),
+        x1=columns.high.data_ptr(),
+        ly=rows.share.data_ptr(),
+        lx=columns.share.data_ptr(),
+        order=order.data_ptr(),
+        slot=slot.data_ptr(),
+        area=area.data_ptr(),
+        found=found.data_ptr(),
+        ce=ce_units.data_ptr(),
+        inter=inter.data_ptr(),
+        mass=mass.data_ptr(),
+        bands=bands.data_ptr(),
+        grad=on_ce.data_ptr(),
+        B=B,
+        K=K,
+        Kp=padded,
+        h=h,
+        w=w,
+        H=H,
+        W=W,
+        ignore=ignore_index,
+        unit_rows=_UNIT_ROWS,
+        units_per_image=per_image,
+        band_rows=band_rows,
+        want_ce=cross_entropy,
+        want_dice=dice,
+        want_grad=gradient,
+    )
+    threads = torch.get_num_threads() if B * K * H * W >= _THREADED_ELEMENTS else 1
+    _run(library, task, _COUNT, threads)
+    wrong = int(found[:, 1].sum())
+    if wrong:
+        raise LabelRangeError(wrong, K, ignore_index)
+    _run(library, task, _FORWARD, threads)
+    if gradient and cross_entropy:
+        _run(library, task, _COLLECT_CE, threads)
+
+    dice_sum = torch.zeros((), dtype=torch.float64)
+    if dice:
+        place_area = area.gather(1, order.long())
+        image_inter = inter.view(B, per_image, padded).sum(1)[:, :K]
+        image_mass = mass.view(B, per_image, padded).sum(1)[:, :K]
+        present = place_area > 0
+        size = image_mass + place_area + 1
+        overlap = 2 * image_inter + 1
+        dice_sum = torch.where(present, 1 - overlap / size, 0).sum()
+        if gradient:
+            weights = torch.zeros(2, B, padded, dtype=dtype)
+            weights[0, :, :K] = torch.where(present, -2 / size, 0)
+            weights[1, :, :K] = torch.where(present, overlap / size**2, 0)
+            task.on_inter, task.on_mass = weights[0].data_ptr(), weights[1].data_ptr()
+            task.grad = on_dice.data_ptr()
+            _run(library, task, _DICE_GRADIENT, threads)
+            _run(library, task, _COLLECT_DICE, threads)
+    return (
+        ce_units.sum().to(dtype),
+        dice_sum.to(dtype),
+        found[:, 0].sum(),
+        found[:, 2].sum(),
+        on_ce,
+        on_dice,
+    )
+
+
+def _run(library: ctypes.CDLL, task: _Task, phase: int, threads: int) -> None:
+    """Share a phase's units among ``threads`` threads (ctypes lets go of the interpreter lock)."""
+    taken = ctypes.c_int64(0)
+    failures: list[int] = []
+
+    def work() -> None:
+        failures.append(library.ssa_run(ctypes.byref(task), phase, ctypes.byref(taken)))
+
+    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if any(failures):
+        raise MemoryError("The loss kernel got no memory for its working band.")
+
+
+def _by_bands(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    align_corners: bool,
+    cross_entropy: bool,
+    dice: bool,
+    gradient: bool,
+) -> _Sums:
+    """The same in PyTorch: pixel-major bands, upsampled by two small matrix products."""
+    (B, K, h, w), (H, W) = logits.shape, labels.shape[1:]
+    device, dtype = logits.device, logits.dtype
+    valid = labels != ignore_index
+    if device.type == "cpu":
+        wrong = int((valid & ((labels < 0) | (labels >= K))).sum())
+        if wrong:
+            raise LabelRangeError(wrong, K, ignore_index)
+    ids = labels.long().where(valid, 0)
+    area = logits.new_zeros(B, K, dtype=torch.float64)
+    area.scatter_add_(1, ids.flatten(1), valid.flatten(1).double())
+    present = area > 0
+
+    rows, columns = blend(h, H, align_corners, dtype), blend(w, W, align_corners, dtype)
+    across = blend_matrix(columns, 0, W, 0, w).to(device)
+    # (B, h, W, K): upsampled along the row, classes last
+    source = torch.einsum("xw,bkhw->bhxk", across, logits).contiguous()
+    budget = _CPU_BAND_ELEMENTS if device.type == "cpu" else _DEVICE_BAND_ELEMENTS
+    images = min(B, max(1, budget // (H * W * K)))
+    height = min(H, max(1, budget // (images * W * K)))
+    bands = [
+        (slice(image, min(image + images, B)), first, min(first + height, H))
+        for image in range(0, B, images)
+        for first in range(0, H, height)
+    ]
+
+    def upsample(of: slice, first: int, last: int) -> tuple[Tensor, slice, Tensor]:
+        low, high = int(rows.low[first]), int(rows.high[last - 1]) + 1
+        down = blend_matrix(rows, first, last, low, high).to(device)
+        strip = source[of, low:high].flatten(2)
+        return down, slice(low, high), (down @ strip).unflatten(2, (W, K))
+
+    ce = logits.new_zeros((), dtype=torch.float64)
+    inter, mass = logits.new_zeros(2, B, K, dtype=torch.float64).unbind()
+    on_ce = torch.zeros_like(source) if gradient and cross_entropy else None
+    for of, first, last in bands:
+        down, lines, x = upsample(of, first, last)
+        label, weight = ids[of, first:last, :, None], valid[of, first:last, :, None].to(dtype)
+        if cross_entropy:
+            log_mass = x.logsumexp(dim=3, keepdim=True)
+            ce += ((log_mass - x.gather(3, label)) * weight).sum(dtype=torch.float64)
+            if on_ce is not None:
+                g = (x - log_mass).exp_().mul_(weight).scatter_add_(3, label, -weight)
+                on_ce[of, lines] += (down.T @ g.flatten(2)).unflatten(2, (W, K))
+        if dice:
+            p = x.sigmoid()
+            mass[of] += p.sum(dim=(1, 2), dtype=torch.float64)
+            hit = (p.gather(3, label) * weight).double()
+            inter[of] += torch.zeros_like(inter[of]).scatter_add_(
+                1, label.flatten(1), hit.flatten(1)
+            )
+
+    dice_sum = torch.zeros_like(ce)
+    on_dice = torch.zeros_like(source) if gradient and dice else None
+    if dice:
+        size, overlap = mass + area + 1, 2 * inter + 1
+        dice_sum = torch.where(present, 1 - overlap / size, 0).sum()
+        on_inter = torch.where(present, -2 / size, 0).to(dtype)
+        on_mass = torch.where(present, overlap / size**2, 0).to(dtype)
+        for of, first, last in bands if on_dice is not None else ():
+            assert on_dice is not None
+            down, lines, x = upsample(of, first, last)
+            p = x.sigmoid()
+            label, weight = ids[of, first:last, :, None], valid[of, first:last, :, None].to(dtype)
+            slope = on_mass[of, None, None].expand_as(p).clone()
+            hit = on_inter[of].gather(1, label.flatten(1)).view_as(label) * weight
+            slope.scatter_add_(3, label, hit)
+            g = slope.mul_(p).mul_(1 - p)
+            on_dice[of, lines] += (down.T @ g.flatten(2)).unflatten(2, (W, K))
+
+    def collect(gradients: Tensor | None) -> Tensor:
+        if gradients is None:
+            return logits.new_empty(0)
+        return torch.einsum("xw,bhxk->bkhw", across, gradients).contiguous()
+
+    return (
+        ce.to(dtype),
+        dice_sum.to(dtype),
+        valid.sum(),
+        present.sum(),
+        collect(on_ce),
+        collect(on_dice),
+    )

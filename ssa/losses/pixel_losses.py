@@ -1,0 +1,51 @@
+"""Cross-entropy of logits against labels of a higher resolution."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssa.losses.segmentation import segmentation_losses
+
+
+def upsampled_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    *,
+    align_corners: bool,
+    average: Literal["all", "valid"],
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of bilinearly upsampled logits; 0 where no pixel is labelled.
+
+    Args:
+        logits: (B, K, h, w).
+        labels: (B, H, W) or (B, 1, H, W).
+        ignore_index: label that takes no part.
+        align_corners: how the logits are upsampled to (H, W).
+        average: divide by the number of ``all`` pixels, ignored ones included, or by the weight of
+            the ``valid`` ones.
+        class_weights: (K,) weight of each class, None for 1.
+    """
+    if class_weights is None:
+        return segmentation_losses(
+            logits,
+            labels,
+            ignore_index=ignore_index,
+            align_corners=align_corners,
+            average=average,
+        )[0]
+    labels = labels.reshape(labels.shape[0], *labels.shape[-2:]).long()
+    size = (labels.shape[1], labels.shape[2])
+    logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=align_corners)
+    total = F.cross_entropy(
+        logits, labels, class_weights, ignore_index=ignore_index, reduction="sum"
+    )
+    if average == "all":
+        return total / labels.numel()
+    valid = labels != ignore_index
+    weights = class_weights[labels.where(valid, labels.new_zeros(()))] * valid
+    return total / weights.sum().clamp(min=1e-12)

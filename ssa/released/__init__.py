@@ -1,0 +1,1 @@
+"""Names and files of the released code: weights, conversion, keys."""

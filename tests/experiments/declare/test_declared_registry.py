@@ -1,0 +1,125 @@
+"""Reading declared things: every mistake is one sentence that names the file."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from lab import TABLES, write_registry
+
+from experiments.declare.load import load_registry
+from experiments.declare.profile import Profile
+from experiments.declare.registry import paper_items
+from experiments.errors import RegistryError, UnknownNameError
+from experiments.plan.resolve import Resolver
+from experiments.store.workspace import Workspace
+
+SHIPPED = load_registry()
+ROWS = [(table, row) for table in SHIPPED.tables.values() for row in table.rows]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_registry(tmp_path / "mine")
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(RegistryError) as caught:
+        load_registry([folder])
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_the_paper_has_13_tables_and_8_figures() -> None:
+    assert len(paper_items()) == len(set(paper_items())) == 21
+    assert set(SHIPPED.tables) & set(paper_items())
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda x: getattr(x, "id", None) or x.name)
+def test_every_shipped_row_can_be_resolved(table, row) -> None:  # type: ignore[no-untyped-def]
+    spec = Resolver(SHIPPED, SHIPPED.profile("smoke"), Workspace()).draft(table, row)
+    assert spec is not None
+    assert spec.run_id == type(spec).model_validate_json(spec.canonical()).run_id
+
+
+def test_a_users_things_stand_beside_the_shipped_ones(folder: Path) -> None:
+    mine = load_registry([folder])
+    assert set(mine.tables) == set(SHIPPED.tables) | set(TABLES)
+    assert set(SHIPPED.profiles) < set(mine.profiles)
+    assert "pair" not in load_registry().tables
+
+
+def test_a_registry_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        SHIPPED.tables["mine"] = SHIPPED.tables["table8"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("kind", "name", "near"), [("table", "tabel8", "table8")])
+def test_an_unknown_name_proposes_the_nearest(kind: str, name: str, near: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{near}'"):
+        getattr(SHIPPED, kind)(name)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in refused(tmp_path / "nowhere")
+
+
+def test_a_taken_name_names_both_files(folder: Path) -> None:
+    text = TABLES["pair"].replace("name: pair", "name: table8")
+    (folder / "tables" / "other.yaml").write_text(text)
+    sentence = refused(folder)
+    assert "table8" in sentence
+    assert "other.yaml" in sentence
+    assert re.search(r"tables/table08\.yaml", sentence)
+
+
+def test_two_of_the_users_own_may_not_collide_either(folder: Path) -> None:
+    (folder / "tables" / "second.yaml").write_text(TABLES["pair"])
+    assert "has already taken" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"name: [pair", "not valid YAML"),
+        (b"\tname: pair", "not valid YAML"),
+        (b"name: caf\xe9", "UTF-8"),
+        (b"", "dictionary"),
+        (b"- name: pair", "dictionary"),
+        (TABLES["one"].replace("title", "titel").encode(), "title"),
+        (TABLES["one"].replace("{name: softmax}", "softmax").encode(), "rows.0.classifier"),
+        (TABLES["one"].replace("segnext_t", "segnext_x").encode(), "Did you mean 'segnext_t'"),
+    ],
+    ids=["bracket", "tab", "latin-1", "empty", "list", "misspelt", "wrong-type", "unknown-model"],
+)
+def test_a_file_that_is_wrong_is_named_with_what_is_wrong(
+    folder: Path, content: bytes, says: str
+) -> None:
+    (folder / "tables" / "one.yaml").write_bytes(content)
+    sentence = refused(folder)
+    assert says in sentence
+    assert "one" in sentence
+
+
+def test_a_folder_where_a_file_should_be(folder: Path) -> None:
+    (folder / "tables" / "odd.yaml").mkdir()
+    assert "odd.yaml" in refused(folder)
+
+
+def test_the_fast_parser_reads_the_same_as_the_safe_one() -> None:
+    for path in (Path(__file__).resolve().parents[3] / "experiments" / "tables").glob("*.yaml"):
+        table = SHIPPED.table(yaml.safe_load(path.read_text())["name"])
+        assert table == type(table).model_validate(yaml.safe_load(path.read_text()))
+
+
+def test_profiles_differ_in_size_not_in_the_way_they_count() -> None:
+    smoke, quick = SHIPPED.profile("smoke"), SHIPPED.profile("quick")
+    assert smoke.training.iterations < quick.training.iterations
+    for one, other in itertools.combinations(SHIPPED.profiles.values(), 2):
+        assert isinstance(one, Profile)
+        assert one.name != other.name
+    assert [p.name for p in SHIPPED.profiles.values() if p.compares_with_paper] in ([], ["paper"])
