@@ -94,7 +94,7 @@ class Request:
         """What runs took: the user's own and, for kinds that he has not run, the shipped ones."""
         return PastCosts(self.stores)
 
-    def plan(self, tables: list[Table]) -> Plan:
+    def plan(self, tables: Sequence[Table]) -> Plan:
         """What there is and what is to be done."""
         costs, hours = self.costs, self.hours
         return make_plan(tables, self.resolver, self.seeds, self.store, costs, hours)

@@ -78,7 +78,7 @@ def _body(node: ast.AST) -> list[ast.stmt]:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
         statements = statements[1:]
-    kept = []
+    kept: list[ast.stmt] = []
     for statement in statements:
         if _is_bare_string(statement) or _only_for_types(statement):
             continue

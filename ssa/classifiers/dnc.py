@@ -98,7 +98,8 @@ class DncClassifier(PixelClassifier):
     ordinary steps ``ce`` at feature resolution; every ``bank_steps``-th step INSTEAD ``ce`` over
     the bank of stale features, without any gradient to the network, and then one update: plan
     exp(−S/g)/Σ (:func:`ssa.classifiers.parts.clustering.class_softmin`), which takes similarity for
-    a cost and balances nothing, plus Gumbel noise that decides everything; only correctly classified pixels.
+    a cost and balances nothing, plus Gumbel noise that decides everything; only correctly
+    classified pixels.
 
     Source: "Visual Recognition with Deep Nearest Centroids", arXiv 2209.07383, and the behaviour of
     ChengHan111/DNC at 5969d4e (golden/rivals/dnc).
