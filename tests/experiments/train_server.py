@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from experiments.train import trainer as train
+from experiments.train import attempt
 
 
 def serve() -> None:
@@ -37,7 +37,7 @@ def become_trainer(job: dict) -> None:
     os.dup2(log, 2)
     if job["dies_in"]:
         die_in_evaluation(job["dies_in"])
-    sys.exit(train.main(job["arguments"]))
+    sys.exit(attempt.main(job["arguments"]))
 
 
 def die_in_evaluation(number: int) -> None:

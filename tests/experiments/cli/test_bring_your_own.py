@@ -274,7 +274,7 @@ class TestReadme:
         elsewhere = tmp_path / "edited"
         shutil.copytree(made.folder, elsewhere)
         with (elsewhere / f"classifiers/{NAME}.py").open("a") as file:
-            file.write("# another thought\n")
+            file.write("ANOTHER_THOUGHT = True\n")
         done = made.give(
             f"./run_all.sh plan my_ablation --profile example --registry '{elsewhere}'"
         )
