@@ -87,6 +87,14 @@ def test_importing_the_package_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", asked], cwd=PACKAGE.parent, check=True, timeout=120)
 
 
+def test_the_example_of_the_page_runs():
+    page = PACKAGE.parent / "docs" / "library.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    names = {}
+    exec(compile(block, str(page), "exec"), names)
+    assert names["logits"].shape == (2, 19, 32, 32)
+
+
 def test_what_the_package_lacks_is_an_attribute_error():
     with pytest.raises(AttributeError, match="build_clasifier"):
         _ = ssa.build_clasifier

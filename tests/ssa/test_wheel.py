@@ -56,13 +56,18 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy: building leaves folders beside the sources."""
+def source(tmp_path_factory):
+    """A copy of the checkout: building leaves folders beside the sources."""
     source = tmp_path_factory.mktemp("source")
     for name in ("ssa", "experiments", "analysis"):
         shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, source)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source):
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     command += ["--no-index", "--wheel-dir", str(source / "dist"), "."]
     made = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
@@ -132,3 +137,14 @@ def test_with_torch_and_pydantic_alone_every_classifier_trains(wheel, tmp_path):
     assert seen["findable"] == []
     unwanted = {"mmseg", "mmengine", "mmcv", "cv2", "pandas", "yaml", "numpy", "scipy"}
     assert not unwanted & set(seen["modules"])
+
+
+@pytest.mark.slow
+def test_an_editable_install_puts_the_checkout_on_the_path(source, tmp_path):
+    """``python -m experiments`` then works from any folder, though the wheel does not hold it."""
+    build = "import sys; from setuptools.build_meta import build_editable as b; b(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        (path_file,) = [name for name in archive.namelist() if name.endswith(".pth")]
+        assert archive.read(path_file).decode().strip() == str(source)
