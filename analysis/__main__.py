@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.captions import caption
 from analysis.kinds import draw
 from analysis.reading import read_material
-from experiments.errors import SsaError
+from experiments.errors import SsaError, sentence_of
 from experiments.files import write_atomically
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         try:
             paths = make(description)
         except SsaError as error:
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {sentence_of(error)}", file=sys.stderr)
             failed = True
             continue
         suffixes = ",".join(path.suffix[1:] for path in paths)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.notebook import Chosen, default_results
 from experiments.declare.figure import figure_stem
 from experiments.declare.load import load_registry
-from experiments.errors import SsaError, UnknownNameError
+from experiments.errors import SsaError, UnknownNameError, sentence_of
 from experiments.files import write_atomically
 from experiments.machine import PROJECT, cpu_count
 from experiments.store.workspace import REFERENCE
@@ -183,7 +183,7 @@ async def execute_all(jobs: Sequence[Job], chosen: Chosen, at_once: int) -> int:
                     await execute(notebook, chosen, Path(runtime))
                 write_atomically(job.target, to_text(notebook))
             except SsaError as error:
-                print(f"Error: {name}: {error}", file=sys.stderr, flush=True)
+                print(f"Error: {name}: {sentence_of(error)}", file=sys.stderr, flush=True)
                 return FAILED
         done += 1
         print(f"[{done}/{len(jobs)}] {job.target} ({time.monotonic() - began:.0f} s)", flush=True)
@@ -238,7 +238,7 @@ def main() -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except SsaError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {sentence_of(error)}", file=sys.stderr)
         return FAILED
 
 

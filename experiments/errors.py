@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssa.errors import SsaError, UnknownNameError
+from ssa.errors import Action, SsaError, UnknownNameError
 
 __all__ = [
     "CorruptRecordError",
@@ -12,7 +12,24 @@ __all__ = [
     "StoreError",
     "UnclearNameError",
     "UnknownNameError",
+    "sentence_of",
 ]
+
+#: the library's remedies in the words of this command line; {} is the remedy's subject
+COMMANDS: dict[Action, str] = {
+    "prepare": "`./run_all.sh data prepare {} --source DIR` puts it into --data-root.",
+    "verify": "`./run_all.sh data verify {}` lists every problem.",
+    "other_results": "--results chooses another place.",
+    "from_scratch": "--from-scratch starts without them, which is recorded as a deviation.",
+    "list_models": "`./run_all.sh list models` shows those there are.",
+}
+
+
+def sentence_of(error: Exception) -> str:
+    """What an error says, and the command that mends it where the library names a remedy."""
+    remedy = error.remedy if isinstance(error, SsaError) else None
+    command = COMMANDS[remedy.action].format(remedy.subject) if remedy else ""
+    return f"{error} {command}".rstrip()
 
 
 class RegistryError(SsaError):

@@ -7,7 +7,7 @@ Run in an environment in which `./run_all.sh test` is green: .venv/bin/python re
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tomllib
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).resolve().parent
 APART = {"torch"}  # chosen by machine, see torch.txt; its own requirements are locked
-ITEMS = ("mask-classifiers",)  # extras without which an item of the registry could not be run
+CORE = "lab"  # the extra with which every item of the registry can be run
 HEAD = "# Written by requirements/lock.py; change pyproject.toml and run that instead.\n"
 
 
@@ -50,13 +50,27 @@ def closure(requirements: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def declared(extra: str, project: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """What an extra asks for, the project's other extras that it names opened up."""
+    texts: list[str] = []
+    for text in groups[extra]:
+        requirement = Requirement(text)
+        if canonicalize_name(requirement.name) == canonicalize_name(project):
+            for inner in sorted(requirement.extras):
+                texts += declared(inner, project, groups)
+        else:
+            texts.append(text)
+    return texts
+
+
 def main() -> None:
     """Write both locks."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     groups = project["optional-dependencies"]
-    core = closure([*project["dependencies"], "setuptools", *(t for g in ITEMS for t in groups[g])])
-    extras = [text for group in groups.values() for text in group]
-    dev = closure(extras)
+    core = closure(
+        [*project["dependencies"], "setuptools", *declared(CORE, project["name"], groups)]
+    )
+    dev = closure([text for extra in groups for text in declared(extra, project["name"], groups)])
     for name, packages in (
         ("lock.txt", core),
         ("lock-dev.txt", {k: v for k, v in dev.items() if k not in core}),

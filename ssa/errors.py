@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+#: what a user can do about an error, where a program around this library has a command for it
+Action = Literal["prepare", "verify", "other_results", "from_scratch", "list_models"]
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What mends an error, as a fact: each program around this library has its own words for it."""
+
+    action: Action
+    #: the data set that it is about, or nothing
+    subject: str = ""
 
 
 class SsaError(Exception):
-    """Base of every error that a user can cause; its text is one plain sentence or two."""
+    """Base of every error that a user can cause; its text is one plain sentence or two.
+
+    Args:
+        remedy: what a program around this library may add to the text in terms of its commands.
+    """
+
+    def __init__(self, *arguments: object, remedy: Remedy | None = None) -> None:
+        super().__init__(*arguments)
+        self.remedy = remedy
 
 
 class UnknownNameError(SsaError, KeyError):

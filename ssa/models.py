@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from ssa.errors import ConfigurationError, UnknownNameError
+from ssa.errors import ConfigurationError, Remedy, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,15 +26,15 @@ NO_CLASSIFIER = "none"
 
 
 def load_model_card(path: Path) -> dict[str, Any]:
-    """Read one declarative model file (``experiments/models/*.yaml``).
+    """Read one declarative model file (YAML).
 
     Raises:
         ConfigurationError: no such file, or not a mapping with a segmentor.
     """
     if not path.is_file():
-        raise ConfigurationError(
-            f"There is no model file {path}; `./run_all.sh list models` shows those there are."
-        )
+        raise ConfigurationError(f"There is no model file {path}.", remedy=Remedy("list_models"))
+    import yaml  # of the extra mmseg; everything else here takes what was read already
+
     card = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(card, dict) or "segmentor" not in card:
         raise ConfigurationError(f"The model file {path} has no 'segmentor' section; add one.")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.errors import SsaError, UnknownNameError
+from experiments.errors import SsaError, UnknownNameError, sentence_of
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 FAILED, USAGE = 1, 2
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         path = write(options)
     except SsaError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {sentence_of(error)}", file=sys.stderr)
         return USAGE if isinstance(error, UnknownNameError) else FAILED
     print(path)
     return 0

@@ -50,7 +50,13 @@ from experiments.cli.options import (
     make_request,
     table_style,
 )
-from experiments.errors import NotYetError, SsaError, UnclearNameError, UnknownNameError
+from experiments.errors import (
+    NotYetError,
+    SsaError,
+    UnclearNameError,
+    UnknownNameError,
+    sentence_of,
+)
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
@@ -437,7 +443,7 @@ def main() -> None:
     except NotYetError as error:
         code = _say(str(error), INCOMPLETE)
     except SsaError as error:
-        code = _say(str(error), 1)
+        code = _say(sentence_of(error), 1)
     except UsageError as error:
         text = error.format_message()  # type: ignore[attr-defined]
         code = _say(text, USAGE) if text else 0  # no arguments: the help has been printed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.errors import sentence_of
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def list_(data_root: DataRootOption = DEFAULT_DATA_ROOT, registry: RegistryOptio
         try:
             console.print(f"{'':<16}in {escape(str(dataset.locate(data_root)))}", soft_wrap=True)
         except DataError as error:
-            console.print(f"{'':<16}{escape(str(error))}", soft_wrap=True)
+            console.print(f"{'':<16}{escape(sentence_of(error))}", soft_wrap=True)
 
 
 @app.command()
@@ -88,7 +89,7 @@ def prepare(
             made = make(name, source, root, jobs or _cores(), _report_to(progress, task))
     except PrepareError as error:
         _print_problems(console, error.problems)
-        console.print(escape(str(error)))
+        console.print(escape(sentence_of(error)))
         raise typer.Exit(PROBLEMS) from None
     console.print(
         f"{name} is ready in {escape(str(made))}. "

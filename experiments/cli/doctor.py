@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.errors import SsaError
+from experiments.errors import SsaError, sentence_of
 from experiments.machine import cpu_count, cpu_name, git_commit
 from experiments.store.workspace import Workspace
 
@@ -95,7 +95,7 @@ def _registry() -> Iterable[Finding]:
     try:
         loaded = load_registry()
     except SsaError as error:
-        yield Finding("registry", str(error), False)
+        yield Finding("registry", sentence_of(error), False)
         return
     yield Finding(
         "registry",
@@ -113,7 +113,7 @@ def _data(workspace: Workspace) -> Iterable[Finding]:
         try:
             root = dataset.locate(workspace.data_root)
         except SsaError as error:
-            yield Finding(f"data: {name}", str(error), False, needed=False)
+            yield Finding(f"data: {name}", sentence_of(error), False, needed=False)
         else:
             yield Finding(f"data: {name}", str(root))
 

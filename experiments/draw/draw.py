@@ -18,7 +18,7 @@ from experiments.declare.profile import DataChoice
 from experiments.declare.table import Table
 from experiments.draw.drawing import Drawing, DrawnRun, is_drawn, write_drawing
 from experiments.draw.inspection import InspectionError, read_inspection
-from experiments.errors import SsaError, UnknownNameError
+from experiments.errors import SsaError, UnknownNameError, sentence_of
 from experiments.machine import PROJECT
 from experiments.plan.data import locate
 from experiments.plan.plan import DONE, Plan
@@ -140,7 +140,7 @@ def extract_item(call: Request, item: str, console: Console) -> int:
         try:
             _say_extracted(console, record.run_id, inspect(call, record))
         except SsaError as error:
-            console.print(escape(f"missing: {error}"), soft_wrap=True)
+            console.print(escape(f"missing: {sentence_of(error)}"), soft_wrap=True)
             code = INCOMPLETE
     return code
 
@@ -219,7 +219,7 @@ def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | Non
                 try:
                     inspect(call, record)
                 except SsaError as error:
-                    missing[str(error)] = None
+                    missing[sentence_of(error)] = None
                     continue
             runs.setdefault((row.label, record.run_id), _drawn(row, seed, record))
     return Drawing(

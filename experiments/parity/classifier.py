@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.parity.reference_file import ReferenceFileError, read_arrays
 from ssa.classifiers.ssa import SSAClassifier, resize_labels
 from ssa.classifiers.ssa_config import SSAConfig
-from ssa.errors import SsaError
 from ssa.losses.boundary import boundary_mask
 from ssa.released.keys import RELEASED_TO_SSA
 
 #: largest absolute error of a loss, of a map or prototype, and of a gradient over its maximum
 LOSS_TOLERANCE, LOGIT_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4, 1e-4
-
-
-class ReferenceFileError(SsaError):
-    """A reference file that cannot be read or lacks an array."""
 
 
 def classifier_parity(path: str | Path) -> dict[str, Any]:
@@ -41,8 +36,9 @@ def classifier_parity(path: str | Path) -> dict[str, Any]:
     Raises:
         ReferenceFileError: unreadable, or an array is missing.
     """
-    arrays = _read(Path(path))
-    classifier, features, labels = _load(arrays, Path(path))
+    needed = ["feat", "label", "edge_size", *(f"param/{key}" for key in RELEASED_TO_SSA)]
+    arrays = read_arrays(Path(path), needed, form="shared/golden/README.md")
+    classifier, features, labels = _load(arrays)
     terms = classifier.loss(features, labels)
     total = torch.stack(list(terms.values())).sum()
     total.backward()
@@ -91,26 +87,8 @@ def _rank(errors: dict[str, float]) -> Callable[[str], float]:
     return lambda name: float("inf") if np.isnan(errors[name]) else errors[name]
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ReferenceFileError(
-            f"Cannot read reference values from {path} ({error}); give an npz in the form of "
-            "shared/golden/README.md."
-        ) from None
-
-
-def _load(arrays: dict[str, np.ndarray], path: Path) -> tuple[SSAClassifier, Tensor, Tensor]:
+def _load(arrays: dict[str, np.ndarray]) -> tuple[SSAClassifier, Tensor, Tensor]:
     """The classifier with the file's parameters, its features and its labels."""
-    needed = ["feat", "label", "edge_size", *(f"param/{key}" for key in RELEASED_TO_SSA)]
-    missing = [name for name in needed if name not in arrays]
-    if missing:
-        raise ReferenceFileError(
-            f"{path} lacks {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; "
-            "give an npz in the form of shared/golden/README.md."
-        )
     num_classes, channels = arrays["param/conv_seg.weight"].shape[:2]
     config = SSAConfig.preset("released", edge_size=int(arrays["edge_size"]))
     classifier = SSAClassifier(channels, num_classes, config, dropout_ratio=0)

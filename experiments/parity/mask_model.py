@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.parity.model import (
+from experiments.parity.reference_network import (
     MODEL_FILES,
     NUM_CLASSES,
-    ReferenceFileError,
-    _NoRandomFill,
+    NetworkReference,
+    NoRandomFill,
     reference_values,
 )
 from ssa.errors import UnknownNameError
@@ -28,8 +26,11 @@ from ssa.models import NO_CLASSIFIER, build_segmentor, load_model_card
 TOLERANCE = 1e-4
 #: leading classes and queries that the reference files keep
 KEPT = 16
-#: what the files keep of a whole output
-STATISTICS = ("stat", "shape")
+#: what a file holds: the outputs as far as they are kept, and facts about the whole of them
+ARRAYS = (
+    *("pred_logits", "pred_masks", "semseg"),
+    *("pred_logits_stat", "pred_logits_shape", "pred_masks_stat", "pred_masks_shape"),
+)
 
 #: released prefix → ours, after the backbone's own names
 PREFIXES = {
@@ -85,17 +86,14 @@ def mask_model_parity(
     """
     if model not in PREFIXES:
         raise UnknownNameError("mask classifier with reference values", model, PREFIXES)
-    reference, facts = _read(Path(path))
-    salt = facts.get("salt", "") if salt is None else salt
-    size = facts.get("size", 64) if size is None else size
-    seed = facts.get("seed", 0) if seed is None else seed
+    reference = NetworkReference.read(Path(path), ARRAYS, salt, size, seed)
     card = load_model_card(models / f"{model}.yaml")
-    with _NoRandomFill():
+    with NoRandomFill():
         network = build_segmentor(
             card, classifier={"name": NO_CLASSIFIER}, num_classes=NUM_CLASSES
         ).eval()
-    missing, unexpected = _fill(network, model, facts["state_dict"], salt)
-    errors = _errors(network, reference, facts, size, seed)
+    missing, unexpected = _fill(network, model, reference.shapes, reference.salt)
+    errors = _errors(network, reference)
     worst = max(errors.values())
     return {
         "model": model,
@@ -112,7 +110,7 @@ def mask_model_parity(
 
 @torch.no_grad()
 def _fill(
-    network: nn.Module, model: str, shapes: Mapping[str, list[int]], salt: str
+    network: nn.Module, model: str, shapes: Mapping[str, Sequence[int]], salt: str
 ) -> tuple[list[str], list[str]]:
     entries = network.state_dict()
     reached, unexpected = set(), []
@@ -133,33 +131,28 @@ def _fill(
 @torch.no_grad()
 def _errors(
     network: Any,  # mmsegmentation's EncoderDecoder
-    reference: Mapping[str, np.ndarray],
-    facts: Mapping[str, Any],
-    size: int,
-    seed: int,
+    reference: NetworkReference,
 ) -> dict[str, float]:
-    image = np.random.default_rng(seed).standard_normal((1, 3, size, size)).astype(np.float32)
-    features = network.extract_feat(torch.from_numpy(image))
+    arrays = reference.arrays
+    features = network.extract_feat(reference.image)
     prediction: MaskPrediction = network.decode_head.decode(features)[-1]
     assert prediction.classes is not None
     kept = torch.cat([prediction.classes[..., :KEPT], prediction.classes[..., -1:]], dim=-1)
     scores = semantic_scores(prediction)
     errors = {
-        "pred_logits": _relative(kept, reference["pred_logits"], prediction.classes),
-        "pred_masks": _relative(
-            prediction.masks[:, :KEPT], reference["pred_masks"], prediction.masks
-        ),
-        "semseg": _relative(scores[:, :KEPT], reference["semseg"], scores),
+        "pred_logits": _relative(kept, arrays["pred_logits"], prediction.classes),
+        "pred_masks": _relative(prediction.masks[:, :KEPT], arrays["pred_masks"], prediction.masks),
+        "semseg": _relative(scores[:, :KEPT], arrays["semseg"], scores),
     }
     for name, whole in (("pred_logits", prediction.classes), ("pred_masks", prediction.masks)):
-        if list(whole.shape) != reference[f"{name}_shape"].tolist():
+        if list(whole.shape) != arrays[f"{name}_shape"].tolist():
             return dict.fromkeys(errors, float("inf"))
-        mean, deviation = (float(value) for value in reference[f"{name}_stat"])
+        mean, deviation = (float(value) for value in arrays[f"{name}_stat"])
         exact = whole.double()
         difference = max(abs(float(exact.mean()) - mean), abs(float(exact.std()) - deviation))
         errors[f"{name}_stat"] = difference / deviation
     for name, feature, (mean, deviation) in zip(
-        ("res2", "res3", "res4", "res5"), features, facts.get("feat_mean_std", []), strict=False
+        ("res2", "res3", "res4", "res5"), features, reference.feature_statistics, strict=False
     ):
         exact = feature.double()
         difference = max(abs(float(exact.mean()) - mean), abs(float(exact.std()) - deviation))
@@ -171,20 +164,3 @@ def _relative(kept: Tensor, expected: np.ndarray, whole: Tensor) -> float:
     if kept.shape != expected.shape:
         return float("inf")
     return float(np.abs(kept.numpy() - expected).max()) / float(whole.double().std())
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    kinds = [f"{name}_{kind}" for name in ("pred_logits", "pred_masks") for kind in STATISTICS]
-    names = ["pred_logits", "pred_masks", "semseg", *kinds]
-    try:
-        with np.load(path) as arrays:
-            values = {name: arrays[name] for name in names}
-        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ReferenceFileError(
-            f"Cannot read reference values from {path} and its json ({error}); give "
-            "shared/golden/models/yoso_r50.npz or pem_r50.npz, or a file of their form."
-        ) from None
-    if "state_dict" not in facts:
-        raise ReferenceFileError(f"{path.with_suffix('.json')} lists no 'state_dict'.")
-    return values, facts

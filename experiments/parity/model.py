@@ -1,9 +1,5 @@
 """Compare a whole network with reference values of the authors' released code.
 
-The reference weights are not files but a rule: every released parameter name seeds its own random
-values. So a network that is built here, filled through the conversion of names and gives the same
-logits has the same architecture, down to the last constant.
-
 Two traps of the reference values:
 
 * Filled with random values, OCRNet and CGRSeg amplify float32 rounding: their attention saturates,
@@ -18,9 +14,6 @@ Two traps of the reference values:
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +22,16 @@ import numpy as np
 import torch
 from mmseg.models.decode_heads.ham_head import NMF2D
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from experiments.parity.reference_file import ReferenceFileError
+from experiments.parity.reference_network import (
+    MODEL_FILES,
+    NUM_CLASSES,
+    NetworkReference,
+    NoRandomFill,
+    reference_values,
+)
 from ssa.backbones.efficientformer_v2 import PositionBias
-from ssa.errors import SsaError
 from ssa.models import build_segmentor, build_segmentor_config, load_model_card
 from ssa.released.conversion import map_segmentor_keys
 
@@ -41,48 +40,13 @@ TOLERANCE = 1e-4
 #: where the float32 reference is itself uncertain: how many times the measured rounding is allowed,
 #: on how many images changed in the last digit it is measured, and what is never allowed
 ROUNDING_MULTIPLE, NEARBY_IMAGES, CHAOS_LIMIT = 4, 4, 1e-2
-#: classes of the reference networks, and how many of them the file keeps
-NUM_CLASSES, KEPT_CLASSES = 150, 16
+#: what a file of reference values holds: the first 16 classes, and facts about all of them
+ARRAYS = ("logits", "mean", "std", "shape")
 #: the classifier configurations that have reference files
 CLASSIFIER_PRESETS: dict[str, dict[str, Any]] = {
     "softmax": {"name": "softmax"},
     "ssa": {"name": "ssa", "preset": "released"},
 }
-MODEL_FILES = Path(__file__).resolve().parents[1] / "models"
-
-
-class ReferenceFileError(SsaError):
-    """A reference file that cannot be read, or that is not one of this form."""
-
-
-class _NoRandomFill(TorchFunctionMode):
-    """Skips random initialisation, which for the largest network takes longer than the rest."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.uniform_, Tensor.normal_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-def reference_values(key: str, shape: Sequence[int], salt: str = "") -> np.ndarray:
-    """The reference value of one released parameter or buffer.
-
-    Standard normal numbers n of a generator seeded by the name: running variances are 1 + 0.1·|n|
-    and means 0.1·n, matrices and kernels n / sqrt(inputs), one-dimensional weights 1 + 0.1·n, all
-    else 0.1·n; counters are 0.
-    """
-    if key.endswith("num_batches_tracked"):
-        return np.zeros(shape, dtype=np.int64)
-    generator = np.random.default_rng(zlib.crc32((salt + key).encode()))
-    normal = generator.standard_normal(tuple(shape)).astype(np.float32)
-    if key.endswith("running_var"):
-        return 1 + np.float32(0.1) * np.abs(normal)
-    if key.endswith("running_mean"):
-        return np.float32(0.1) * normal
-    if len(shape) >= 2:
-        normal /= np.float32(np.sqrt(np.prod(shape[1:])))
-        return normal
-    return np.float32(0.1) * normal + np.float32(1 if key.endswith("weight") else 0)
 
 
 @torch.no_grad()
@@ -138,10 +102,7 @@ def model_parity(
         ReferenceFileError: a file is missing or has another form.
         ConfigurationError: no such model file.
     """
-    reference, facts = _read(Path(file))
-    salt = facts.get("salt", "") if salt is None else salt
-    size = facts.get("size", 64) if size is None else size
-    seed = facts.get("seed", 0) if seed is None else seed
+    reference = NetworkReference.read(Path(file), ARRAYS, salt, size, seed)
     if classifier not in CLASSIFIER_PRESETS:
         raise ReferenceFileError(
             f"There are no reference values for the classifier '{classifier}'; "
@@ -150,21 +111,20 @@ def model_parity(
     card = load_model_card(models / f"{model}.yaml")
     choice = CLASSIFIER_PRESETS[classifier]
     config = build_segmentor_config(card, classifier=choice, num_classes=NUM_CLASSES)
-    with _NoRandomFill():
+    with NoRandomFill():
         network = build_segmentor(card, classifier=choice, num_classes=NUM_CLASSES).eval()
-    missing, unexpected = fill_by_rule(network, config, facts["state_dict"], salt)
+    missing, unexpected = fill_by_rule(network, config, reference.shapes, reference.salt)
 
-    normal = np.random.default_rng(seed).standard_normal((1, 3, size, size))
-    image = torch.from_numpy(normal.astype(np.float32))
+    image = reference.image
     result: dict[str, Any] = {"model": model, "classifier": classifier, "file": str(file)}
     biases = [module.values for module in network.modules() if isinstance(module, PositionBias)]
     if biases:
         result["position_biases"] = "filled"
-        if logits_error(_logits(network, image), reference) > CHAOS_LIMIT:
+        if logits_error(_logits(network, image), reference.arrays) > CHAOS_LIMIT:
             result["position_biases"] = "initial"
             for bias in biases:
                 torch.nn.init.zeros_(bias)
-    result |= compare(network, image, reference)
+    result |= compare(network, image, reference.arrays)
     result |= {"missing": missing, "unexpected": unexpected}
     result["ok"] = result["ok"] and not missing and not unexpected
     return result
@@ -240,18 +200,3 @@ def logits_error(logits: Tensor, reference: Mapping[str, np.ndarray]) -> float:
         abs(float(exact.mean()) - float(reference["mean"])) / deviation,
         abs(float(exact.std(correction=0)) - deviation) / deviation,
     )
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    try:
-        with np.load(path) as arrays:
-            values = {name: arrays[name] for name in ("logits", "mean", "std", "shape")}
-        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ReferenceFileError(
-            f"Cannot read reference values from {path} and its json ({error}); give a file of the "
-            "form of shared/golden/models."
-        ) from None
-    if "state_dict" not in facts:
-        raise ReferenceFileError(f"{path.with_suffix('.json')} lists no 'state_dict'.")
-    return values, facts

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.parity.reference_file import ReferenceFileError, read_arrays
 from ssa.classifiers.cac import CacClassifier, CacConfig
 from ssa.classifiers.dnc import DncClassifier, DncConfig
 from ssa.classifiers.gmmseg import GmmSegClassifier, GmmSegConfig
@@ -26,7 +27,7 @@ from ssa.classifiers.parts.clustering import (
     pixel_classes,
 )
 from ssa.classifiers.protoseg import ProtoSegClassifier, ProtoSegConfig
-from ssa.errors import ConfigurationError, UnknownNameError
+from ssa.errors import UnknownNameError
 
 #: largest absolute difference allowed, from golden/rivals/README.md
 TOLERANCES = {
@@ -36,10 +37,6 @@ TOLERANCES = {
     "parameter_gradient": 1e-5,
     "buffer": 1e-6,
 }
-
-
-class RivalFileError(ConfigurationError):
-    """A file that is no recorded step of the named classifier."""
 
 
 @dataclass
@@ -103,24 +100,19 @@ def rival_parity(name: str, path: str | Path) -> dict[str, Any]:
 
     Raises:
         UnknownNameError: no such rival.
-        RivalFileError: the file is missing or of another form.
+        ReferenceFileError: the file is missing or of another form.
     """
     path = Path(path)
     if name not in _CHECKS:
         raise UnknownNameError("rival classifier", name, _CHECKS)
-    if not path.is_file():
-        raise RivalFileError(
-            f"There is no file {path}; recorded steps lie in golden/rivals/{name}."
-        )
-    with np.load(path) as archive:
-        arrays = {key: archive[key] for key in archive.files}
+    arrays = read_arrays(path, form=f"shared/golden/rivals/{name}")
     comparison = Comparison(arrays)
     try:
         _CHECKS[name](arrays, comparison)
     except KeyError as error:
-        raise RivalFileError(
+        raise ReferenceFileError(
             f"{path} has no array {error}, so it is no recorded step of '{name}'; "
-            f"give a file of golden/rivals/{name}."
+            f"give a file of shared/golden/rivals/{name}."
         ) from None
     return comparison.report(path)
 

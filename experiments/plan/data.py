@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.declare.profile import DataChoice
-from experiments.errors import StoreError
+from experiments.errors import StoreError, sentence_of
 from experiments.files import write_atomically
 from experiments.store.workspace import Workspace
 from ssa.datasets.base import DataError, DataSet
@@ -91,7 +91,7 @@ def _label_fault(name: str, root: Path, digest: str, workspace: Workspace) -> st
         try:
             check_labels(dataset, root)
         except DataError as error:
-            return str(error)
+            return sentence_of(error)
         with contextlib.suppress(StoreError):  # not remembered is only slower
             write_atomically(seen, f"every mask of {name} holds its classes only\n")
     return ""

@@ -15,7 +15,7 @@ from experiments.declare.protocol import NoProtocolError, Settings, settings_of
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Row, Table
-from experiments.errors import SsaError
+from experiments.errors import SsaError, sentence_of
 from experiments.plan.data import Located, absent, locate
 from experiments.store.workspace import Workspace
 from ssa.errors import ConfigurationError
@@ -142,18 +142,18 @@ class Resolver:
         try:
             data: Located | None = locate(choice, self.workspace)
         except SsaError as error:
-            reasons.append(str(error))
+            reasons.append(sentence_of(error))
             data = absent(choice, self.workspace)
         try:
             settings = settings_of(self.registry, self.profile, card.name, choice.name)
         except NoProtocolError as error:
-            return Blocked((*reasons, str(error)))
+            return Blocked((*reasons, sentence_of(error)))
         sha256: str | None = None
         if weights := _weights(card, settings):
             try:
                 sha256 = weights_sha256(weights, self.workspace.weights)
             except SsaError as error:
-                reasons.append(str(error))
+                reasons.append(sentence_of(error))
         if data is None:
             return Blocked(tuple(reasons))
         spec = self._spec(card, row, data, settings, seed, sha256)

@@ -39,7 +39,7 @@ RUNNING = frozenset(
     }
 )
 #: modules of the method that cannot
-INERT = frozenset({"ssa.errors", "ssa.registry"})
+INERT = frozenset({"ssa", "ssa.errors", "ssa.registry"})
 
 
 def code_used(objects: Iterable[object]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
-from experiments.errors import SsaError
+from experiments.errors import SsaError, sentence_of
 from experiments.files import disk_sentence, write_atomically
 from experiments.store.folder import RunFolder
 from experiments.store.lock import run_lock
@@ -99,7 +99,7 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
     except KeyboardInterrupt:
         return 130
     except SsaError as error:
-        return _fail(folder, str(error))
+        return _fail(folder, sentence_of(error))
     except OSError as error:
         return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
     except Exception as error:  # noqa: BLE001  the process's own boundary: recorded, then over

@@ -50,7 +50,7 @@ ADE20K = register(
         folders=("ade20k", "ADEChallengeData2016", "ade/ADEChallengeData2016"),
         obtain=(
             "Unpack ADEChallengeData2016.zip (data.csail.mit.edu/places/ADEchallenge), then "
-            "`./run_all.sh data prepare ade20k --source …/ADEChallengeData2016`."
+            "prepare it from the folder ADEChallengeData2016."
         ),
         reduce_zero_label=True,
     )

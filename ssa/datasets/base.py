@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssa.errors import SsaError, UnknownNameError
+from ssa.errors import Remedy, SsaError, UnknownNameError
 from ssa.registry import Registry
 
 IGNORE_INDEX = 255
@@ -89,7 +89,9 @@ class DataSet:
         if nearest is not None:
             self.layout(nearest)  # raises, and names what is missing there
         looked = " or ".join(str(data_root / folder) for folder in self.folders)
-        raise DataError(f"No {self.title} in {looked}. {self.obtain}")
+        raise DataError(
+            f"No {self.title} in {looked}. {self.obtain}", remedy=Remedy("prepare", self.name)
+        )
 
     def layout(self, root: Path) -> Layout:
         """The layout in which the files under ``root`` lie.
@@ -111,7 +113,8 @@ class DataSet:
             found = "no such folder"
         raise DataError(
             f"{root} is not {self.title}: expected {', '.join(names)}; "
-            f"missing {', '.join(missing)}; found {found}. {self.obtain}"
+            f"missing {', '.join(missing)}; found {found}. {self.obtain}",
+            remedy=Remedy("prepare", self.name),
         )
 
     def load_index(self, root: Path, split: str) -> list[Pair]:
@@ -126,7 +129,9 @@ class DataSet:
             problems = [self.emptiness(root, split)]
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise DataError(f"{self.title}, {split}: {problems[0]}{more}. {self._verify_hint}")
+            raise DataError(
+                f"{self.title}, {split}: {problems[0]}{more}.", remedy=Remedy("verify", self.name)
+            )
         return pairs
 
     def emptiness(self, root: Path, split: str) -> str:
@@ -175,7 +180,7 @@ class DataSet:
         """
         found = {split: len(self.load_index(root, split)) for split in splits or self.splits}
         if sentences := self.miscounts(root, found):
-            raise DataError(f"{sentences[0]}. {self._verify_hint}")
+            raise DataError(f"{sentences[0]}.", remedy=Remedy("verify", self.name))
 
     def miscounts(self, root: Path, found: Mapping[str, int]) -> list[str]:
         """A sentence for each split with another number of images than it should have."""
@@ -200,10 +205,6 @@ class DataSet:
         for raw, label in self.layout(root).label_map.items():
             table[raw] = label
         return table
-
-    @property
-    def _verify_hint(self) -> str:
-        return f"`./run_all.sh data verify {self.name}` lists every problem."
 
 
 DATASETS: Registry[DataSet] = Registry("data set")

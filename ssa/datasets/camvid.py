@@ -54,7 +54,7 @@ CAMVID = register(
         obtain=(
             "Bring your own copy (research use only): the 11-class 480×360 form, either as "
             "images/{train,val,test} + annotations/{train,val,test} or as SegNet's train, "
-            "trainannot, …, in a folder camvid under --data-root."
+            "trainannot, …, in a folder camvid under the data root."
         ),
         evaluation_split="test",
     )

@@ -13,6 +13,7 @@ import numpy as np
 from ssa.datasets.base import DataError, DataSet, Layout, register
 from ssa.datasets.convert import LabelFromMat, LinkFile, Task, unlisted
 from ssa.datasets.palette import colours
+from ssa.errors import Remedy
 
 NEVER_ANNOTATED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 _LAST_ID = 182
@@ -64,9 +65,8 @@ COCO_STUFF10K = register(
         ),
         folders=("coco_stuff10k",),
         obtain=(
-            "Unpack cocostuff-10k-v1.1.zip (github.com/nightrome/cocostuff10k), then "
-            "`./run_all.sh data prepare coco_stuff10k --source …` with the folder that holds "
-            "images, annotations and imageLists."
+            "Unpack cocostuff-10k-v1.1.zip (github.com/nightrome/cocostuff10k), then prepare it "
+            "from the folder that holds images, annotations and imageLists."
         ),
         reduce_zero_label=True,
     )
@@ -91,7 +91,8 @@ def plan(source: Path, target: Path) -> list[Task]:
     if missing := unlisted(source, ["images", "annotations", *lists.values()]):
         raise DataError(
             f"{source} is not COCO-Stuff-10K: expected images, annotations and imageLists; "
-            f"missing {', '.join(missing)}. {COCO_STUFF10K.obtain}"
+            f"missing {', '.join(missing)}. {COCO_STUFF10K.obtain}",
+            remedy=Remedy("prepare", COCO_STUFF10K.name),
         )
     table, layout = train_ids(), COCO_STUFF10K.layouts[0]
     tasks: list[Task] = []

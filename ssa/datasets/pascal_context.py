@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ssa.datasets.base import DataError, DataSet, Layout, register
 from ssa.datasets.convert import LabelFromMat, LabelFromRuns, LinkFile, Task, WriteText
 from ssa.datasets.palette import colours
+from ssa.errors import Remedy
 
 # fmt: off
 IDS = {
@@ -59,7 +60,7 @@ PASCAL_CONTEXT = register(
             "(no longer served by its authors at codalabuser.blob.core.windows.net; the "
             "Internet Archive keeps a copy) or instead the original 459-class "
             "trainval/*.mat (trainval.tar.gz, www.cs.stanford.edu/~roozbeh/pascal-context), then "
-            "`./run_all.sh data prepare pascal_context --source …`."
+            "prepare it from that folder."
         ),
         reduce_zero_label=True,
     )
@@ -86,7 +87,10 @@ def plan(source: Path, target: Path) -> list[Task]:
     images = _find(source, "JPEGImages")
     merged = _find(source, _JSON)
     if images is None:
-        raise DataError(f"{source} holds no folder JPEGImages. {PASCAL_CONTEXT.obtain}")
+        raise DataError(
+            f"{source} holds no folder JPEGImages. {PASCAL_CONTEXT.obtain}",
+            remedy=Remedy("prepare", PASCAL_CONTEXT.name),
+        )
     if merged is not None:
         labels, lists = _from_json(merged, target)
     else:
@@ -134,7 +138,8 @@ def _from_mat(source: Path, target: Path) -> tuple[dict[str, Task], dict[str, li
     if not files:
         raise DataError(
             f"{source} holds neither {_JSON} nor a folder trainval with .mat files. "
-            f"{PASCAL_CONTEXT.obtain}"
+            f"{PASCAL_CONTEXT.obtain}",
+            remedy=Remedy("prepare", PASCAL_CONTEXT.name),
         )
     lists: dict[str, list[str]] = {}
     for split in _SPLITS:

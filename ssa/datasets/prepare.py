@@ -14,6 +14,7 @@ from ssa.datasets import coco_stuff10k, pascal_context, scenes
 from ssa.datasets.base import DATASETS, DataError, DataSet
 from ssa.datasets.convert import LinkFile, Task
 from ssa.datasets.folder import DESCRIPTION, describe
+from ssa.errors import Remedy
 
 Progress = Callable[[int, int], None]  # called with (done, all)
 
@@ -60,16 +61,21 @@ def prepare(
     if name == "scenes":
         return scenes.ensure(data_root)
     if source is None:
-        raise DataError(f"{_title(name)} needs --source DIR. {_obtain(name)}")
+        raise DataError(
+            f"{_title(name)} needs a source folder. {_obtain(name)}",
+            remedy=Remedy("prepare", name),
+        )
     source = Path(source).resolve()
     if not source.is_dir():
-        raise DataError(f"The source {source} is not a folder. {_obtain(name)}")
+        raise DataError(
+            f"The source {source} is not a folder. {_obtain(name)}", remedy=Remedy("prepare", name)
+        )
     dataset = DATASETS[name] if name in DATASETS else describe(source)
     target = data_root / (dataset.folders[0] if name in DATASETS else name)
     if target.exists():
         raise DataError(
-            f"{target} is already there; check it with `./run_all.sh data verify {name}`, or "
-            "delete it to prepare it again."
+            f"{target} is already there; verify it, or delete it to prepare it again.",
+            remedy=Remedy("verify", name),
         )
     staging = target.parent / f".{target.name}.partial"
     try:
@@ -80,7 +86,7 @@ def prepare(
         if problems:
             raise PrepareError(
                 f"{len(problems)} of {len(tasks)} files of {dataset.title} could not be made, the "
-                f"first: {problems[0]} Mend the source and call the same command again; it "
+                f"first: {problems[0]} Mend the source and prepare again; it "
                 "continues.",
                 problems,
             )
@@ -89,8 +95,8 @@ def prepare(
         staging.rename(target)
     except OSError as error:
         raise DataError(
-            f"Cannot write {dataset.title} to {target}: {error.strerror}. Mend that and call the "
-            "same command again; it continues."
+            f"Cannot write {dataset.title} to {target}: {error.strerror}. Mend that and "
+            "prepare again; it continues."
         ) from error
     return target
 

@@ -16,6 +16,7 @@ from ssa.datasets.draws import Draws
 from ssa.datasets.png import encode_png
 from ssa.datasets.scene_appearance import draw_looks, paint
 from ssa.datasets.scene_layout import CLASSES, draw_layout
+from ssa.errors import Remedy
 
 GENERATOR = 2  # raise when the same parameters make other pixels
 META = "scenes.json"
@@ -113,7 +114,8 @@ def ensure(data_root: Path, parameters: ScenesParameters | None = None) -> Path:
         except OSError as error:
             raise DataError(
                 f"Cannot write the scenes data set to {root}: {error.strerror}. "
-                "Free some space there or choose another place with --results."
+                "Free some space there or choose another place.",
+                remedy=Remedy("other_results"),
             ) from error
     _check(root, parameters)
     return root

@@ -30,7 +30,7 @@ def _transformers() -> ModuleType:
     except ImportError:
         raise MissingTransformersError(
             "MaskFormer and Mask2Former need the package transformers, which is not installed; "
-            "run `pip install 'ssa-seg-lab[mask-classifiers]'`."
+            "run `pip install 'ssa-seg-lab[mmseg]'`."
         ) from None
     return transformers
 

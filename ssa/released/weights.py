@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from ssa.errors import ConfigurationError, SsaError, UnknownNameError
+from ssa.errors import ConfigurationError, Remedy, SsaError, UnknownNameError
 from ssa.released.conversion import map_backbone_keys, map_segmentor_keys
 
 MANIFEST = Path(__file__).with_name("weights.yaml")
@@ -150,7 +150,9 @@ def require_weights(name: str, root: Path) -> Path:
     """
     status = _verified(_status(weights_entry(name), root))
     if not status.present:
-        raise MissingWeightsError(missing_sentence(status.entry, root))
+        raise MissingWeightsError(
+            missing_sentence(status.entry, root), remedy=Remedy("from_scratch")
+        )
     if status.check == "different":
         raise UnfitWeightsError(
             f"{status.path} has the SHA-256 {status.sha256}, but {status.entry.sha256}… is "
@@ -160,12 +162,11 @@ def require_weights(name: str, root: Path) -> Path:
 
 
 def missing_sentence(entry: WeightsEntry, root: Path) -> str:
-    """What is missing, where it is published, where it belongs, and how to do without."""
+    """What is missing, where it is published and where it belongs."""
     page = f" (see {entry.page})" if entry.page and entry.page != entry.url else ""
     return (
         f"The pretrained weights '{entry.name}' ({entry.initialises}) are missing: download "
-        f"{entry.url}{page} to {root / entry.file}, or start without them by --from-scratch, "
-        "which is recorded as a deviation."
+        f"{entry.url}{page} to {root / entry.file}, or start from scratch."
     )
 
 

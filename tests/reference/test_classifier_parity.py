@@ -9,7 +9,8 @@ import pytest
 import torch
 from spec_oracle import one_step, write_reference
 
-from experiments.parity.classifier import ReferenceFileError, classifier_parity
+from experiments.parity.classifier import classifier_parity
+from experiments.parity.reference_file import ReferenceFileError
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "ssa"
 FILES = sorted(GOLDEN.glob("*.npz"))

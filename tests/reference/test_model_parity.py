@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from experiments.parity.model import (
+    ARRAYS,
     CLASSIFIER_PRESETS,
-    MODEL_FILES,
     TOLERANCE,
     compare,
+    fill_by_rule,
     model_parity,
-    reference_values,
 )
+from experiments.parity.reference_network import MODEL_FILES, NetworkReference, reference_values
 from ssa.errors import SsaError
 from ssa.meta import meta_device
 from ssa.models import (
@@ -126,18 +127,15 @@ def test_another_network_or_image_is_not_equal(change):
 
 def test_a_chaotic_network_with_a_wrong_weight_is_not_equal():
     """The wider limit of networks that amplify rounding still sees one changed parameter."""
-    from experiments.parity import model as parity
-
-    reference, facts = parity._read(GOLDEN / "ocrnet_hr48_softmax.npz")
+    reference = NetworkReference.read(GOLDEN / "ocrnet_hr48_softmax.npz", ARRAYS)
     card = load_model_card(MODEL_FILES / "ocrnet_hr48.yaml")
     choice = {"classifier": {"name": "softmax"}, "num_classes": 150}
     network = build_segmentor(card, **choice).eval()
     config = build_segmentor_config(card, **choice)
-    parity.fill_by_rule(network, config, facts["state_dict"], "")
+    fill_by_rule(network, config, reference.shapes, reference.salt)
     with torch.no_grad():
         network.backbone.stage4[2].fuse_layers[0][3][1].running_var.mul_(1.2)
-    image = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
-    assert not compare(network, torch.from_numpy(image), reference)["ok"]
+    assert not compare(network, reference.image, reference.arrays)["ok"]
 
 
 def test_the_rule_is_the_documented_one():

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.parity.rival import TOLERANCES, RivalFileError, rival_parity
+from experiments.parity.reference_file import ReferenceFileError
+from experiments.parity.rival import TOLERANCES, rival_parity
 from ssa.errors import SsaError, UnknownNameError
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "rivals"
@@ -84,7 +85,7 @@ def test_an_array_that_nothing_compares_is_no_success(tmp_path):
 def test_mistakes_of_a_user_are_sentences(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'gmmseg'"):
         rival_parity("gmmsek", tmp_path)
-    with pytest.raises(RivalFileError, match="no file"):
+    with pytest.raises(ReferenceFileError, match="Cannot read"):
         rival_parity("cac", tmp_path / "absent.npz")
     np.savez(tmp_path / "other.npz", something=np.zeros(1))
     with pytest.raises(SsaError, match="no recorded step of 'cac'"):

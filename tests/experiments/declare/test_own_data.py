@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments.declare.profile import DataChoice
+from experiments.errors import sentence_of
 from experiments.plan.data import Located, locate
 from experiments.store.workspace import Workspace
 from ssa.errors import SsaError
@@ -48,7 +49,7 @@ def refused(folder: Path) -> str:
     with pytest.raises(SsaError) as caught:
         found(folder)
     assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return sentence_of(caught.value)
 
 
 def test_what_the_labels_mean_is_part_of_a_runs_identity(tmp_path: Path) -> None:

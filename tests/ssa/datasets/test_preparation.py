@@ -394,7 +394,7 @@ class TestCocoStuff:
         (tmp_path / "images").mkdir()
         with pytest.raises(DataError, match=r"missing annotations, imageLists/train\.txt"):
             prepare("coco_stuff10k", tmp_path, tmp_path / "data")
-        with pytest.raises(DataError, match="needs --source"):
+        with pytest.raises(DataError, match="needs a source folder"):
             prepare("coco_stuff10k", None, tmp_path / "data")
         with pytest.raises(DataError, match="is not a folder"):
             prepare("coco_stuff10k", tmp_path / "absent", tmp_path / "data")

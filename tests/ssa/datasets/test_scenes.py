@@ -219,7 +219,7 @@ def test_failed_write_is_one_sentence_and_leaves_nothing(tmp_path):
     message = queue.get(timeout=60)
     process.join()
     assert message.startswith(f"Cannot write the scenes data set to {tmp_path}")
-    assert "--results" in message
+    assert "choose another place" in message
     assert list(tmp_path.iterdir()) == []
 
 

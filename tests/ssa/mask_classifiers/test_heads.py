@@ -144,7 +144,7 @@ def test_absent_transformers_is_a_sentence(build, monkeypatch):
 
     pytest.importorskip("transformers")
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(SsaError, match=r"pip install 'ssa-seg-lab\[mask-classifiers\]'"):
+    with pytest.raises(SsaError, match=r"pip install 'ssa-seg-lab\[mmseg\]'"):
         build("maskformer_r50")
 
 

@@ -191,7 +191,7 @@ def test_a_missing_file_says_where_to_get_it_and_where_it_belongs(tmp_path):
     with pytest.raises(MissingWeightsError) as caught:
         require_weights("swin_t", tmp_path)
     entry = weights_entry("swin_t")
-    for part in (entry.url, str(tmp_path / entry.file), "--from-scratch"):
+    for part in (entry.url, str(tmp_path / entry.file), "from scratch"):
         assert part in str(caught.value)
 
 
