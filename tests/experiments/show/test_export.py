@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from references import PAPER_TABLES
 from rich.console import Console
 from samples import make_areas, make_record, make_spec
 
@@ -345,15 +346,13 @@ def test_the_papers_own_columns_are_as_they_were(
     assert text == path.read_text()
 
 
-SPEC = Path(__file__).resolve().parents[4] / "shared" / "spec" / "paper_tables.json"
 SPEC_NAMES = {"mIoU": "miou", "params_M": "params_m", "flops_G": "macs_g"}
 
 
-@pytest.mark.skipif(not SPEC.exists(), reason=f"{SPEC} is not here")
 @pytest.mark.parametrize("number", range(1, 14))
 def test_the_columns_are_those_that_the_paper_prints(number: int) -> None:
     table = load_registry().table(f"table{number}")
-    printed = json.loads(SPEC.read_text())["tables"][f"table_{number}"]["columns"]
+    printed = json.loads(PAPER_TABLES.read_text())["tables"][f"table_{number}"]["columns"]
     datasets = {"ADE20K": "ade20k", "COCO-Stuff": "coco_stuff10k", "PASCAL": "pascal_context"}
     expected = []
     for column in printed:
