@@ -377,6 +377,15 @@ def test_the_same_command_completes_what_kill_9_interrupted(
     assert trainings(folder) == 3
 
 
+@pytest.fixture
+def interrupts_ignored() -> Iterator[None]:
+    """As under nohup: what the suite's own process does with SIGINT must not matter."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts_ignored")
 def test_ctrl_c_ends_the_training_processes_and_says_how_to_go_on(
     trained: Lab, tmp_path: Path
 ) -> None:

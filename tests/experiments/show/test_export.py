@@ -264,7 +264,7 @@ def compiles(body: str, folder: Path) -> None:
 
 def pdflatex(folder: Path, name: str, source: str) -> None:
     if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not here (Debian: texlive-latex-recommended)")
+        pytest.skip("no pdflatex: apt-get install texlive-latex-recommended")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-jobname", name, source]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, errors="replace", check=False

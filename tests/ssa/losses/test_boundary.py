@@ -55,7 +55,7 @@ def test_equals_opencv_on_noise(seed: int) -> None:
     assert np.array_equal(edges, np.stack([cv2.Canny(label, 0.1, 0.2) > 0 for label in maps]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     height=st.integers(1, 70),
