@@ -314,6 +314,16 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+def runs_of(lab: Lab) -> list[RunFolder]:
+    return lab.runs if lab.store.runs.exists() else []
+
+
+def trainings(folder: RunFolder) -> int:
+    """How often a run was begun or taken up, by its log."""
+    ends = (f" training {folder.path.name}", f" resuming {folder.path.name}")
+    return sum(line.endswith(ends) for line in folder.log.read_text().splitlines())
+
+
 def children_of(pid: int) -> list[int]:
     """Process ids of the living children."""
     try:

@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 
-from experiments.train import trainer as train
+from experiments.train import attempt
 
 
 def serve() -> None:
     import mmengine.runner  # noqa: F401
 
-    from experiments.store import provenance as environment  # noqa: F401
+    from experiments.store import provenance  # noqa: F401
+    from experiments.train import trainer  # noqa: F401
     from experiments.train.components import register_components
 
     register_components()
@@ -37,7 +38,7 @@ def become_trainer(job: dict) -> None:
     os.dup2(log, 2)
     if job["dies_in"]:
         die_in_evaluation(job["dies_in"])
-    sys.exit(train.main(job["arguments"]))
+    sys.exit(attempt.main(job["arguments"]))
 
 
 def die_in_evaluation(number: int) -> None:
