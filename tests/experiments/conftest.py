@@ -36,6 +36,9 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(place)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+        pytest.skip(
+            f"no small file system can be mounted here (in a container: docker run --privileged): "
+            f"{mounted.stderr.strip()}"
+        )
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from ssa.datasets.scenes import META
 
 PROJECT = Path(__file__).resolve().parents[2]
 JOBS = cpu_count()  # so that every run has one thread: their number changes the last digits
-PATIENCE_S = 300.0  # the machine may be shared; only a hang takes so long
+PATIENCE_S = 600.0  # the machine may be shared; only a hang takes so long
 
 TABLES = {
     "pair": """
@@ -188,14 +189,15 @@ class Lab:
     @contextmanager
     def calling(self, *words: str, profile: str = "smoke") -> Iterator[subprocess.Popen[str]]:
         """Give a command in a process group of its own; whatever is left of it ends with us."""
-        process = subprocess.Popen(
-            self.command(*words, profile=profile),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(),
-            start_new_session=True,
-        )
+        with heeding_interrupts():
+            process = subprocess.Popen(
+                self.command(*words, profile=profile),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                start_new_session=True,
+            )
         try:
             yield process
         finally:
@@ -290,12 +292,36 @@ def finished(command: list[str], **variables: str) -> subprocess.CompletedProces
     )
 
 
+@contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Processes started within heed SIGINT as in a terminal, also where ours is ignored.
+
+    A process under nohup or in a script's background ignores it, and its children inherit that; a
+    signal that is handled is at its default again in a new program.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def wait_until(condition: Callable[[], object], what: str) -> None:
     """Poll until ``condition`` holds."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.01)
+
+
+def runs_of(lab: Lab) -> list[RunFolder]:
+    return lab.runs if lab.store.runs.exists() else []
+
+
+def trainings(folder: RunFolder) -> int:
+    """How often a run was begun or taken up, by its log."""
+    ends = (f" training {folder.path.name}", f" resuming {folder.path.name}")
+    return sum(line.endswith(ends) for line in folder.log.read_text().splitlines())
 
 
 def children_of(pid: int) -> list[int]:
@@ -326,5 +352,6 @@ def assert_clear(process: subprocess.CompletedProcess[str], code: int, *words: s
 
 requires_tmpfs = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.geteuid() != 0,
-    reason="a small file system is mounted to fill it, which needs root on Linux",
+    reason="a small file system is mounted to fill it, which needs root on Linux: "
+    "sudo ./run_all.sh test",
 )

@@ -18,7 +18,8 @@ from experiments.train import attempt
 def serve() -> None:
     import mmengine.runner  # noqa: F401
 
-    from experiments.store import provenance as environment  # noqa: F401
+    from experiments.store import provenance  # noqa: F401
+    from experiments.train import trainer  # noqa: F401
     from experiments.train.components import register_components
 
     register_components()

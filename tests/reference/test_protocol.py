@@ -1,7 +1,7 @@
 """Every field of the published protocol against the config that a run would be trained with.
 
-``../shared/spec/protocol.json`` holds the released configurations; it is not shipped. A difference
-is allowed only where a protocol file declares it (its ``deviations``).
+``spec/protocol.json`` holds the released configurations. A difference is allowed
+only where a protocol file declares it (its ``deviations``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from references import PROTOCOL
 
 from experiments.declare.load import load_registry
 from experiments.declare.protocol import NoProtocolError, settings_of
@@ -22,10 +23,7 @@ from experiments.train.config import Surroundings, runner_config
 from ssa.datasets import DATASETS
 from ssa.released.weights import weights_entry
 
-SPEC = Path(__file__).resolve().parents[3] / "shared" / "spec" / "protocol.json"
-if not SPEC.is_file():
-    pytest.skip(f"{SPEC} is not there; it is not shipped", allow_module_level=True)
-PUBLISHED = json.loads(SPEC.read_text())["models"]
+PUBLISHED = json.loads(PROTOCOL.read_text())["models"]
 REGISTRY = load_registry()
 PROFILE = REGISTRY.profile("paper")
 

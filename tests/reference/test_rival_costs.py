@@ -45,7 +45,7 @@ def test_mask_classifiers_cost_what_table_3_prints(model, size, printed):
     ("model", "printed"), [("maskformer_r50", 55.1), ("mask2former_r50", 70.1)]
 )
 def test_printed_costs_of_two_include_semantic_inference_at_full_resolution(model, printed):
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="pip install transformers")
     products = count(model, "none").macs_all_g
     inference = 150 * 100 * (512**2 - 128**2) / 1e9  # classes × queries × positions
     assert products == pytest.approx(printed, rel=0.08)

@@ -20,7 +20,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallReport:
 def chromium() -> Iterator[Any]:
     browser = find_browser()
     if browser is None:
-        pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
+        pytest.skip("no Chromium: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import PATIENCE_S
 from small_report import HOSTILE, SmallReport
+
+from analysis.report.screenshot import find_browser
+
+if find_browser() is None:
+    pytest.skip("no Chromium: apt-get install chromium", allow_module_level=True)
 
 CARD = "[data-anchor='states']"
 FULL = "[data-cell='three/states/full/miou']"
@@ -19,11 +26,10 @@ TOP = ".getBoundingClientRect().top"
 
 def until(page: Any, holds: Callable[[], bool]) -> None:
     """Wait for the page; its policy forbids what playwright's own waiting evaluates."""
-    for _ in range(250):
-        if holds():
-            return
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
         page.wait_for_timeout(20)
-    raise AssertionError("waited in vain for five seconds")
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ class TestReadme:
 
     def test_the_latex_compiles(self, made: Place, tmp_path: Path) -> None:
         if shutil.which("pdflatex") is None:
-            pytest.skip("pdflatex is not installed (Debian: texlive-latex-base)")
+            pytest.skip("no pdflatex: apt-get install texlive-latex-recommended")
         table = (made.results / "tables/my_ablation-example.tex").read_text()
         preamble = (
             "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}"

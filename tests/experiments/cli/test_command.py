@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,24 +13,15 @@ from lab import (
     PATIENCE_S,
     Lab,
     assert_clear,
-    children_of,
     finished,
-    is_alive,
     requires_tmpfs,
+    runs_of,
+    trainings,
     wait_until,
 )
 
 from experiments.files import write_atomically
-from experiments.store.folder import RunFolder
-from experiments.store.lock import is_locked
-from experiments.store.progress import read_progress
-from experiments.store.records import Record, seal, unseal
-
-
-def trainings(folder: RunFolder) -> int:
-    """How often a run was begun or taken up, by its log."""
-    ends = (f" training {folder.path.name}", f" resuming {folder.path.name}")
-    return sum(line.endswith(ends) for line in folder.log.read_text().splitlines())
+from experiments.store.records import seal, unseal
 
 
 def exports(lab: Lab) -> dict[str, bytes]:
@@ -318,126 +305,3 @@ def fill(disk: Path) -> None:
             with contextlib.suppress(OSError):
                 while True:
                     filler.write(bytes(size))
-
-
-# --- kills ----------------------------------------------------------------------------------------
-
-
-def runs_of(lab: Lab) -> list[RunFolder]:
-    return lab.runs if lab.store.runs.exists() else []
-
-
-def iteration(folder: RunFolder) -> int:
-    progress = read_progress(folder.progress)
-    return progress.iteration if progress else 0
-
-
-def assert_as_undisturbed(lab: Lab, undisturbed: Record) -> Record:
-    record = lab.record("softmax")
-    assert record.run_id == undisturbed.run_id
-    assert record.scores == undisturbed.scores
-    assert record.result_digest == undisturbed.result_digest
-    assert record.per_image_sha256 == undisturbed.per_image_sha256
-    return record
-
-
-@pytest.mark.slow
-def test_the_same_command_completes_what_kill_9_interrupted(
-    trained: Lab, undisturbed: Record, tmp_path: Path
-) -> None:
-    """First the training process is killed, then the launcher with all its processes."""
-    lab = trained.blank(tmp_path)
-    folder = lab.store.folder(undisturbed.run_id)
-
-    with lab.calling("one", profile="long") as process:
-        wait_until(folder.checkpoint.exists, "the first checkpoint")
-        (child,) = children_of(process.pid)
-        os.kill(child, signal.SIGKILL)
-        out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
-    assert "ended by SIGKILL; the same command resumes it" in " ".join(err.split())
-    assert "Traceback" not in out + err
-    assert "interrupted; resumes" in out
-    first = folder.checkpoint.stat().st_mtime_ns
-
-    with lab.calling("one", profile="long") as process:
-        wait_until(lambda: folder.checkpoint.stat().st_mtime_ns > first, "the second checkpoint")
-        (child,) = children_of(process.pid)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=PATIENCE_S)
-    wait_until(lambda: not is_alive(child), "the end of the training process")
-    assert not is_locked(folder)
-    assert lab.store.read(undisturbed.run_id) is None
-
-    said = lab.call("one", profile="long")
-    assert_clear(said, 0)
-    record = assert_as_undisturbed(lab, undisturbed)
-    assert list(record.resumed_at) == sorted(set(record.resumed_at))
-    assert len(record.resumed_at) == 2
-    assert trainings(folder) == 3
-
-
-def test_ctrl_c_ends_the_training_processes_and_says_how_to_go_on(
-    trained: Lab, tmp_path: Path
-) -> None:
-    lab = trained.blank(tmp_path)
-    with lab.calling("one", profile="long") as process:
-        wait_until(lambda: any(is_locked(f) for f in runs_of(lab)), "a training process")
-        (child,) = children_of(process.pid)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
-    assert "Interrupted; the same command goes on where it stopped." in err
-    assert "Traceback" not in out + err
-    assert not is_alive(child)
-
-
-# --- two at once ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two(trained: Lab, tmp_path: Path) -> Iterator[tuple[Lab, list[subprocess.Popen[str]]]]:
-    """Two callers of the same table on the same results."""
-    lab = trained.blank(tmp_path)
-    with lab.calling("pair") as one, lab.calling("pair") as other:
-        yield lab, [one, other]
-
-
-@pytest.mark.slow
-def test_two_callers_train_each_run_once_and_print_the_same(
-    trained: Lab, two: tuple[Lab, list[subprocess.Popen[str]]]
-) -> None:
-    lab, callers = two
-    said = [caller.communicate(timeout=PATIENCE_S) for caller in callers]
-    assert [caller.returncode for caller in callers] == [0, 0], said
-    assert said[0][0] == said[1][0], "the tables are identical"
-    assert "SSA-Seg" in said[0][0]
-    assert [trainings(folder) for folder in lab.runs] == [1, 1]
-    for classifier in ("softmax", "ssa"):
-        assert lab.record(classifier).result_digest == trained.record(classifier).result_digest
-    for path in (lab.results / "tables").iterdir():
-        assert not path.name.startswith("."), "nothing half-written is left"
-
-
-@pytest.mark.slow
-def test_a_caller_takes_over_from_one_that_was_killed(
-    trained: Lab, undisturbed: Record, tmp_path: Path
-) -> None:
-    lab = trained.blank(tmp_path)
-    folder = lab.store.folder(undisturbed.run_id)
-    with lab.calling("one", profile="long") as one, lab.calling("one", profile="long") as other:
-        wait_until(folder.checkpoint.exists, "the first checkpoint")
-        callers = [one, other]
-        at_work = next(c for c in callers if children_of(c.pid))
-        (child,) = children_of(at_work.pid)
-        at_work.kill()
-        at_work.wait(timeout=PATIENCE_S)
-        began = time.monotonic()
-        wait_until(lambda: not is_alive(child), "the orphan's end")
-        assert time.monotonic() - began < 30, "an orphan must not train on"
-        callers.remove(at_work)
-        out, err = callers[0].communicate(timeout=PATIENCE_S)
-    assert callers[0].returncode == 0, out + err
-    record = assert_as_undisturbed(lab, undisturbed)
-    assert record.resumed_at
-    assert trainings(folder) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from references import GOLDEN
 from torch import nn
 
 from experiments.judge.complexity import complexity, complexity_difference
@@ -14,14 +15,11 @@ from ssa.errors import SsaError
 from ssa.models import load_model_card
 
 ROOT = Path(__file__).resolve().parents[3]
-GOLDEN = ROOT / ".." / "shared" / "golden" / "models"
 #: the paper's convention, with SyncBN not counted
-UNCOUNTED = GOLDEN / "macs_syncbn_uncounted.json"
-CASES = sorted(json.loads(UNCOUNTED.read_text())) if UNCOUNTED.exists() else []
+UNCOUNTED = GOLDEN / "models" / "macs_syncbn_uncounted.json"
+CASES = sorted(json.loads(UNCOUNTED.read_text()))
 #: a stand-in for all in quick runs; the others are slow only by their number
 QUICK = ("seaformer_l", "segnext_t", "cgrseg_b", "vit_adapter_l")
-
-needs_reference = pytest.mark.skipif(not CASES, reason=f"no reference counts in {GOLDEN}")
 
 
 def card(name: str) -> dict:
@@ -34,7 +32,6 @@ def parse(case: str) -> tuple[str, str, int, int]:
     return model, classifier, int(size), int(classes.removesuffix("cls"))
 
 
-@needs_reference
 @pytest.mark.parametrize(
     "case",
     [
@@ -50,11 +47,12 @@ def test_macs_equal_the_reference(case):
     assert round(counted.macs_g, 4) == json.loads(UNCOUNTED.read_text())[case]
 
 
-@needs_reference
 @pytest.mark.parametrize("model", ["seaformer_l", "upernet_swin_t", "afformer_b"])
 @pytest.mark.parametrize("classifier", ["softmax", "ssa"])
 def test_parameters_equal_the_reference(model, classifier):
-    reference = json.loads((GOLDEN / "macs.json").read_text())[f"{model}_{classifier}_512"]
+    reference = json.loads((GOLDEN / "models" / "macs.json").read_text())[
+        f"{model}_{classifier}_512"
+    ]
     counted = complexity(card(model), {"name": classifier}, size=64)
     assert counted.params_m == pytest.approx(reference["params_M"] - reference["gt_M"], abs=1e-6)
     assert counted.auxiliary_params_m == pytest.approx(reference["aux_M"], abs=1e-6)

@@ -1,18 +1,17 @@
-"""The registry holds every published number of spec/paper_tables.json, unaltered, and no other."""
+"""The registry holds every number of the paper (paper_tables.json), unaltered, no other."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from references import PAPER_TABLES
 
 from experiments.declare.load import load_registry
 from experiments.declare.table import Reported, Row, Table
 from experiments.plan.resolve import resolve_classifier
 
-SPEC = Path(__file__).resolve().parents[4] / "shared" / "spec" / "paper_tables.json"
 NAMES = {"miou": "mIoU", "params_m": "params_M", "macs_g": "flops_G", "latency_ms": "latency_ms"}
 DATASETS = {
     "ade20k": "ADE20K",
@@ -21,11 +20,9 @@ DATASETS = {
 }
 ROWS = 142
 
-pytestmark = pytest.mark.skipif(not SPEC.exists(), reason=f"{SPEC} is not here")
-
 
 def published() -> dict[str, list[dict[str, Any]]]:
-    tables = json.loads(SPEC.read_text())["tables"]
+    tables = json.loads(PAPER_TABLES.read_text())["tables"]
     return {name.replace("_", ""): table["rows"] for name, table in tables.items()}
 
 

@@ -226,7 +226,7 @@ def test_packed_images_change_nothing(trained: Lab, tmp_path: Path) -> None:
 
 def test_several_gpus_without_any_are_one_sentence(trained: Lab) -> None:
     if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
+        pytest.skip("needs a machine without a GPU: CUDA_VISIBLE_DEVICES= ./run_all.sh test")
     assert_clear(trained.call("pair", "--gpus", "4"), 2, "--gpus 4 was given", "leave --gpus out")
     with pytest.raises(ValueError, match="trains on the CPU"):
         choose_jobs(None, "cpu", gpus=2)

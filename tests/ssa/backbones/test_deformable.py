@@ -47,7 +47,7 @@ def directly(value, sizes, locations, weights):
     return out.flatten(2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3),
     heads=st.integers(1, 3),

@@ -194,7 +194,7 @@ def test_the_teachers_semantic_centre_is_the_batchs_its_spatial_centre_the_image
     torch.testing.assert_close(both.spatial_prototypes[:1], alone.spatial_prototypes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 33), st.integers(1, 33)),
     label=st.tuples(st.integers(1, 70), st.integers(1, 70)),

@@ -49,7 +49,7 @@ def test_name_taken_or_unknown():
         DATASETS["camvit"]
 
 
-def test_camvid_of_this_laboratory(camvid_root, tmp_path):
+def test_camvid_is_found_checked_and_read(camvid_root, tmp_path):
     assert CAMVID.locate(camvid_root.parent) == CAMVID.locate(camvid_root) == camvid_root
     CAMVID.check(camvid_root)
     for split, count in CAMVID.counts.items():
@@ -114,7 +114,9 @@ def test_unknown_split(segnet):
         CAMVID.load_index(segnet, "trains")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read anything")
+@pytest.mark.skipif(
+    os.getuid() == 0, reason="root may read anything; as another user: ./run_all.sh test"
+)
 def test_unreadable_folder_is_one_sentence(segnet):
     (segnet / "train").chmod(0)
     try:

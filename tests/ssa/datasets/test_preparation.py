@@ -93,7 +93,7 @@ def reference_encode(mask):
 
 
 class TestRunLengths:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         height=st.integers(1, 40),
         width=st.integers(1, 40),
@@ -542,7 +542,7 @@ class TestAsTheyAre:
 
 def command(*arguments):
     call = [sys.executable, "-c", "from experiments.cli.data import app; app()", *arguments]
-    return subprocess.run(call, capture_output=True, text=True, cwd=PROJECT, timeout=120)
+    return subprocess.run(call, capture_output=True, text=True, cwd=PROJECT, timeout=600)
 
 
 @pytest.fixture

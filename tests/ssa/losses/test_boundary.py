@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import golden_files
 
 from ssa.losses.boundary import boundary_mask, canny_edges, dilate
-
-GOLDEN = Path(__file__).resolve().parents[3] / ".." / "shared" / "golden" / "ssa"
 
 
 def opencv_boundary(labels: np.ndarray, edge_size: int) -> np.ndarray:
@@ -58,7 +55,7 @@ def test_equals_opencv_on_noise(seed: int) -> None:
     assert np.array_equal(edges, np.stack([cv2.Canny(label, 0.1, 0.2) > 0 for label in maps]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     height=st.integers(1, 70),
@@ -82,10 +79,9 @@ def test_dilation_has_opencvs_anchor(edge_size: int) -> None:
     assert np.array_equal(dilate(torch.from_numpy(point)[None] > 0, edge_size)[0].numpy(), expected)
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference values at {GOLDEN}")
 def test_golden_boundaries_are_not_trivial() -> None:
     """Equality is in test_classifier_parity; here: those maps do have edges and interior."""
-    for path in GOLDEN.glob("*.npz"):
+    for path in golden_files("ssa/*.npz"):
         with np.load(path) as file:
             assert 0 < file["out/boundary"].mean() < 1
 

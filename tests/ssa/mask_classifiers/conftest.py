@@ -16,7 +16,7 @@ def build():
 
     def make(name, num_classes=5, seed=0, size="tiny"):
         if "maskformer" in name or "mask2former" in name:
-            pytest.importorskip("transformers")
+            pytest.importorskip("transformers", reason="pip install transformers")
         torch.manual_seed(seed)
         card = load_model_card(MODELS / f"{name}.yaml")
         network = build_segmentor(

@@ -49,7 +49,7 @@ def test_targets_are_the_classes_present():
     assert targets.classes.tolist() == [[1, 3], [0, -1], [-1, -1]]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), points=st.integers(1, 50))
 def test_class_masks_at_points_equal_sampled_one_hot_maps(seed, points):
     torch.manual_seed(seed)
@@ -177,7 +177,7 @@ def test_more_queries_than_classes_is_not_required():
 @pytest.mark.parametrize("seed", range(3))
 def test_maskformer_losses_equal_those_of_transformers(seed):
     """Its criterion draws no points, so both must agree to rounding."""
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="pip install transformers")
     from transformers.models.maskformer.modeling_maskformer import (
         MaskFormerHungarianMatcher,
         MaskFormerLoss,
@@ -198,7 +198,9 @@ def test_maskformer_losses_equal_those_of_transformers(seed):
 
 def test_mask2former_costs_equal_those_of_transformers(monkeypatch):
     """With the same points, its pairwise costs are ours."""
-    module = pytest.importorskip("transformers.models.mask2former.modeling_mask2former")
+    module = pytest.importorskip(
+        "transformers.models.mask2former.modeling_mask2former", reason="pip install transformers"
+    )
     labels, made = blocks(), prediction()
     points = torch.rand(2, 300, 2)
     for b in range(2):

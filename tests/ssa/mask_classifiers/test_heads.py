@@ -124,7 +124,7 @@ def test_paper_size_has_the_papers_number_of_parameters(name):
     from ssa.models import build_segmentor, load_model_card
 
     if "mask" in name:
-        pytest.importorskip("transformers")
+        pytest.importorskip("transformers", reason="pip install transformers")
     models = Path(__file__).resolve().parents[3] / "experiments" / "models"
     with torch.device("meta"):
         network = build_segmentor(
@@ -142,7 +142,7 @@ def test_absent_transformers_is_a_sentence(build, monkeypatch):
             raise ImportError(name)
         return real(name, *arguments, **settings)
 
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="pip install transformers")
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(SsaError, match=r"pip install 'ssa-seg-lab\[mmseg\]'"):
         build("maskformer_r50")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from references import GOLDEN, PROTOCOL
 
 from experiments.parity.model import fill_by_rule, reference_values
 from ssa.errors import SsaError, UnknownNameError
@@ -31,10 +32,7 @@ from ssa.released.weights import (
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
-GOLDEN = ROOT / ".." / "shared" / "golden" / "models"
 SSA = {"name": "ssa", "preset": "released"}
-
-needs_reference = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no key lists in {GOLDEN}")
 
 
 def build(name: str, classifier: dict | None = None, size: str = "tiny", num_classes: int = 5):
@@ -48,11 +46,10 @@ def build(name: str, classifier: dict | None = None, size: str = "tiny", num_cla
 
 def released_state(case: str) -> dict[str, torch.Tensor]:
     """What a checkpoint of the authors' code holds, with values by the reference rule."""
-    shapes = json.loads((GOLDEN / f"{case}.json").read_text())["state_dict"]
+    shapes = json.loads((GOLDEN / "models" / f"{case}.json").read_text())["state_dict"]
     return {key: torch.from_numpy(reference_values(key, shape)) for key, shape in shapes.items()}
 
 
-@needs_reference
 @pytest.mark.parametrize(
     ("case", "classifier"),
     [
@@ -78,7 +75,6 @@ def test_released_checkpoints_load_whole(tmp_path, case, classifier):
         torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0, msg=key)
 
 
-@needs_reference
 def test_a_classification_file_starts_the_backbone(tmp_path):
     """No prefix, averaged weights beside the last ones, a classifier that nobody needs."""
     state = {
@@ -219,12 +215,9 @@ def test_the_manifest_serves_every_model_file():
         assert card["weights"] in manifest, path.name
         if card.get("pixel_classifier", True):
             assert manifest[card["weights"]].backbone == card["segmentor"]["backbone"]["type"]
-    protocol = ROOT / ".." / "shared" / "spec" / "protocol.json"
-    if protocol.exists():
-        files = {entry.file for entry in manifest.values()}
-        for settings in json.loads(protocol.read_text())["models"].values():
-            wanted = settings["ADE20K"]["pretrained_file"]
-            assert Path(wanted).name in files
+    files = {entry.file for entry in manifest.values()}
+    for settings in json.loads(PROTOCOL.read_text())["models"].values():
+        assert Path(settings["ADE20K"]["pretrained_file"]).name in files
 
 
 def test_unknown_weights_propose_the_nearest():

@@ -40,7 +40,7 @@ def one_class_sinkhorn(scores, iterations, epsilon):
     return plan * pixels
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), components=st.integers(1, 6), iterations=st.integers(1, 5))
 def test_sinkhorn_of_all_classes_at_once_equals_class_by_class(seed, components, iterations):
     scores, classes = random_pixels(seed, components=components)
@@ -79,7 +79,7 @@ def test_pixels_of_one_class_do_not_touch_another():
     assert torch.equal(plan[mine], changed[mine])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_softmin_plan_is_the_closed_form(seed):
     scores, classes = random_pixels(seed)
@@ -157,7 +157,7 @@ class SlowMemory:
                 self.pointer[slot] = (self.pointer[slot] + 1) % self.entries.shape[2]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), limit=st.integers(2, 7), steps=st.integers(1, 4))
 def test_ring_memory_equals_writing_one_after_another(seed, limit, steps):
     torch.manual_seed(seed)

@@ -1,21 +1,17 @@
 """The rival classifiers against recorded steps of their authors' code."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from references import GOLDEN, golden_files
 
 from experiments.parity.reference_file import ReferenceFileError
 from experiments.parity.rival import TOLERANCES, rival_parity
 from ssa.errors import SsaError, UnknownNameError
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "rivals"
-FILES = sorted(GOLDEN.glob("*/*.npz"))
-
-needs_golden = pytest.mark.skipif(not FILES, reason=f"no recorded steps under {GOLDEN}")
+RIVALS = GOLDEN / "rivals"
+FILES = golden_files("rivals/*/*.npz")
 
 
-@needs_golden
 def test_there_is_a_file_for_every_rival():
     assert {file.parent.name for file in FILES} == {"cac", "gmmseg", "protoseg", "dnc"}
 
@@ -38,14 +34,13 @@ def altered(tmp_path, file, key, change):
     return path
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("name", "file", "key", "kind"),
     [
-        ("gmmseg", "gmmseg_plain_seed11", "after/means", "buffer"),
-        ("protoseg", "protoseg_plain_seed11", "after/prototypes", "buffer"),
-        ("dnc", "dnc_plain_seed11", "after/prototypes", "buffer"),
-        ("cac", "cac_plain_seed11", "grad/feat", "gradient"),
+        ("gmmseg", "gmmseg_absent_ignore_seed11", "after/means", "buffer"),
+        ("protoseg", "protoseg_absent_ignore_seed11", "after/prototypes", "buffer"),
+        ("dnc", "dnc_absent_ignore_seed11", "after/prototypes", "buffer"),
+        ("cac", "cac_absent_ignore_seed11", "grad/feat", "gradient"),
     ],
 )
 def test_a_difference_of_two_tolerances_is_noticed(tmp_path, name, file, key, kind):
@@ -53,26 +48,24 @@ def test_a_difference_of_two_tolerances_is_noticed(tmp_path, name, file, key, ki
         values.flat[0] += 2 * TOLERANCES[kind]
         return values
 
-    report = rival_parity(name, altered(tmp_path, GOLDEN / name / f"{file}.npz", key, shift))
+    report = rival_parity(name, altered(tmp_path, RIVALS / name / f"{file}.npz", key, shift))
     assert not report["ok"]
     assert report[f"max_{kind}_error"] > TOLERANCES[kind]
 
 
-@needs_golden
 def test_one_wrong_target_is_noticed(tmp_path):
     def other(values):
         values[3] += 1
         return values
 
-    source = GOLDEN / "protoseg" / "protoseg_plain_seed11.npz"
+    source = RIVALS / "protoseg" / "protoseg_absent_ignore_seed11.npz"
     report = rival_parity("protoseg", altered(tmp_path, source, "out/contrast_target", other))
     assert report["wrong_integers"] == ["out/contrast_target"]
     assert not report["ok"]
 
 
-@needs_golden
 def test_an_array_that_nothing_compares_is_no_success(tmp_path):
-    source = GOLDEN / "cac" / "cac_plain_seed11.npz"
+    source = RIVALS / "cac" / "cac_absent_ignore_seed11.npz"
     report = rival_parity("cac", altered(tmp_path, source, "out/logits", lambda a: a))
     assert report["ok"]
     arrays = dict(np.load(source)) | {"out/unknown": np.zeros(3)}

@@ -1,34 +1,29 @@
 """YOSO and PEM as whole networks against their authors' code."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from references import GOLDEN
 
 from experiments.parity.mask_model import PREFIXES, mask_model_parity, our_key
 from ssa.errors import SsaError, UnknownNameError
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "models"
-needs_golden = pytest.mark.skipif(
-    not (GOLDEN / "yoso_r50.npz").is_file(), reason=f"no reference networks under {GOLDEN}"
-)
+MODELS = GOLDEN / "models"
 
 
-@needs_golden
 @pytest.mark.parametrize(("model", "params"), [("yoso_r50", 42_045_631), ("pem_r50", 35_513_128)])
 def test_network_equals_the_released_code(model, params):
-    report = mask_model_parity(model, GOLDEN / f"{model}.npz")
+    report = mask_model_parity(model, MODELS / f"{model}.npz")
     assert report["ok"], report
     assert report["params"] == params
 
 
-@needs_golden
 def test_a_shifted_output_is_noticed(tmp_path):
-    arrays = dict(np.load(GOLDEN / "yoso_r50.npz"))
+    arrays = dict(np.load(MODELS / "yoso_r50.npz"))
     arrays["pred_masks"][0, 3, 2, 2] += 0.01 * arrays["pred_masks_stat"][1]
     np.savez(tmp_path / "yoso_r50.npz", **arrays)
-    shutil.copy(GOLDEN / "yoso_r50.json", tmp_path)
+    shutil.copy(MODELS / "yoso_r50.json", tmp_path)
     report = mask_model_parity("yoso_r50", tmp_path / "yoso_r50.npz")
     assert not report["ok"]
     assert report["errors"]["pred_masks"] > 5e-3

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from references import GOLDEN, PROTOCOL
 
 from experiments.parity.model import (
     ARRAYS,
@@ -27,16 +27,14 @@ from ssa.models import (
 )
 from ssa.released.conversion import map_segmentor_keys
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "models"
+MODELS = GOLDEN / "models"
 MASK_CLASSIFIERS = ("pem_r50", "yoso_r50")
-CASES = [path.stem for path in sorted(GOLDEN.glob("*.npz")) if path.stem not in MASK_CLASSIFIERS]
+CASES = [path.stem for path in sorted(MODELS.glob("*.npz")) if path.stem not in MASK_CLASSIFIERS]
 #: networks whose attention saturates under random weights, so that float32 does not decide
 CHAOTIC = ("cgrseg", "ocrnet")
 
 #: large ones; what they share with others is covered by those
 SLOW = ("vit_adapter", "upernet_swin_b", "upernet_swin_l", "cgrseg_l", "ocrnet", "segformer_b5_ssa")
-
-pytestmark = pytest.mark.skipif(not CASES, reason=f"no reference values in {GOLDEN}")
 
 
 def split(case: str) -> tuple[str, str]:
@@ -57,7 +55,7 @@ def test_all_25_references_are_here():
 )
 def test_network_equals_the_released_one(case):
     model, classifier = split(case)
-    result = model_parity(model, classifier, GOLDEN / f"{case}.npz")
+    result = model_parity(model, classifier, MODELS / f"{case}.npz")
     assert result["missing"] == []
     assert result["unexpected"] == []
     assert result["ok"], result
@@ -71,7 +69,7 @@ def test_network_equals_the_released_one(case):
 def test_every_released_key_is_mapped_or_declared_unused(case):
     """Both directions, without weights: on the meta device."""
     model, classifier = split(case)
-    facts = json.loads((GOLDEN / f"{case}.json").read_text())
+    facts = json.loads((MODELS / f"{case}.json").read_text())
     card = load_model_card(MODEL_FILES / f"{model}.yaml")
     choice = {"classifier": CLASSIFIER_PRESETS[classifier], "num_classes": 150}
     mapping = map_segmentor_keys(facts["state_dict"], build_segmentor_config(card, **choice))
@@ -96,10 +94,9 @@ RENAMED = {"seaformer_b": "SeaFormer-B", "seaformer_l": "SeaFormer-L", "cgrseg_l
 @pytest.mark.parametrize("classifier", CLASSIFIER_PRESETS)
 def test_optimiser_settings_by_name_pick_the_same_parameters(model, classifier):
     """``norm: {decay_mult: 0}`` and the like, as mmengine matches them: the longest key first."""
-    protocol = GOLDEN.parents[1] / "spec" / "protocol.json"
-    settings = json.loads(protocol.read_text())["models"][RENAMED[model]]["ADE20K"]["paramwise"]
+    settings = json.loads(PROTOCOL.read_text())["models"][RENAMED[model]]["ADE20K"]["paramwise"]
     keys = sorted(sorted(settings["custom_keys"]), key=len, reverse=True)
-    facts = json.loads((GOLDEN / f"{model}_{classifier}.json").read_text())
+    facts = json.loads((MODELS / f"{model}_{classifier}.json").read_text())
     config = build_segmentor_config(
         load_model_card(MODEL_FILES / f"{model}.yaml"),
         classifier=CLASSIFIER_PRESETS[classifier],
@@ -120,14 +117,14 @@ def test_optimiser_settings_by_name_pick_the_same_parameters(model, classifier):
     ids=["other weights", "other image", "other size"],
 )
 def test_another_network_or_image_is_not_equal(change):
-    result = model_parity("seaformer_b", "ssa", GOLDEN / "seaformer_b_ssa.npz", **change)
+    result = model_parity("seaformer_b", "ssa", MODELS / "seaformer_b_ssa.npz", **change)
     assert not result["ok"]
     assert result["max_error"] > 0.01
 
 
 def test_a_chaotic_network_with_a_wrong_weight_is_not_equal():
     """The wider limit of networks that amplify rounding still sees one changed parameter."""
-    reference = NetworkReference.read(GOLDEN / "ocrnet_hr48_softmax.npz", ARRAYS)
+    reference = NetworkReference.read(MODELS / "ocrnet_hr48_softmax.npz", ARRAYS)
     card = load_model_card(MODEL_FILES / "ocrnet_hr48.yaml")
     choice = {"classifier": {"name": "softmax"}, "num_classes": 150}
     network = build_segmentor(card, **choice).eval()
@@ -153,6 +150,6 @@ def test_errors_name_the_file_and_the_way_out(tmp_path):
     with pytest.raises(SsaError, match=r"Cannot read reference values from .*none\.npz"):
         model_parity("seaformer_b", "ssa", tmp_path / "none.npz")
     with pytest.raises(SsaError, match="There is no model file"):
-        model_parity("seaformer_x", "ssa", GOLDEN / "seaformer_b_ssa.npz")
+        model_parity("seaformer_x", "ssa", MODELS / "seaformer_b_ssa.npz")
     with pytest.raises(SsaError, match="no reference values for the classifier 'cac'"):
-        model_parity("seaformer_b", "cac", GOLDEN / "seaformer_b_ssa.npz")
+        model_parity("seaformer_b", "cac", MODELS / "seaformer_b_ssa.npz")

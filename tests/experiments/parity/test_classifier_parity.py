@@ -1,4 +1,4 @@
-"""The released preset equals the authors' code on every reference file of shared/golden/ssa."""
+"""The released preset equals the authors' code on every reference file of golden/ssa."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from references import golden_files
 from spec_oracle import one_step, write_reference
 
 from experiments.parity.classifier import classifier_parity
 from experiments.parity.reference_file import ReferenceFileError
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden" / "ssa"
-FILES = sorted(GOLDEN.glob("*.npz"))
-needs_golden = pytest.mark.skipif(not FILES, reason=f"no reference values at {GOLDEN}")
+FILES = golden_files("ssa/*.npz")
 
 
-@needs_golden
+def test_every_kind_of_labels_has_a_file() -> None:
+    kinds = {path.stem.removeprefix("ssa_").split("_seed")[0] for path in FILES}
+    assert kinds == {"plain", "absent", "ignore", "all_ignore_one"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_released_preset_equals_the_released_code(path: Path) -> None:
     report = classifier_parity(path)
@@ -27,7 +30,6 @@ def test_released_preset_equals_the_released_code(path: Path) -> None:
     assert report["max_gradient_error"] <= 1e-4
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("array", "worst"),
     [
@@ -46,7 +48,6 @@ def test_a_changed_reference_is_noticed_and_named(tmp_path: Path, array: str, wo
     assert report[worst] == array.split("/")[1]
 
 
-@needs_golden
 def test_a_missing_parameter_is_named(tmp_path: Path) -> None:
     with np.load(FILES[0]) as file:
         arrays = {name: file[name] for name in file.files if name != "param/center_proj.weight"}
@@ -55,7 +56,6 @@ def test_a_missing_parameter_is_named(tmp_path: Path) -> None:
         classifier_parity(tmp_path / "short.npz")
 
 
-@needs_golden
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_oracle_itself_equals_the_released_code(path: Path) -> None:
     with np.load(path) as file:
