@@ -249,7 +249,7 @@ def list_(registry: RegistryOption = None) -> None:
     from experiments.declare.extensions import own_names
     from experiments.declare.load import load_registry
     from experiments.declare.registry import STUDY, paper_items
-    from experiments.show.console import make_console
+    from experiments.show.terminal import make_console
 
     loaded, console = load_registry(registry or []), make_console()
     declared = {
@@ -296,7 +296,7 @@ def doctor(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="assemble, classifier, latency or loading.")],
+    name: Annotated[str, typer.Argument(help="assemble, classifier, latency, loading or startup.")],
     results: ResultsOption = DEFAULT_RESULTS,
 ) -> None:
     """Measure speed and memory side by side; further options go to the benchmark (see its --help).

@@ -13,8 +13,8 @@ from experiments.cli.options import (
     RegistryOption,
     ResultsOption,
 )
+from experiments.declare.training import ProtocolName
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
-from experiments.train.rescore import ProtocolName
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, Literal
 
 from pydantic import (
@@ -12,6 +13,13 @@ from pydantic import (
 )
 
 from experiments.declare.base import Declared, unless_none
+
+
+class ProtocolName(str, Enum):
+    """How a test image is prepared."""
+
+    stock = "stock"
+    released = "released"
 
 
 class Optimizer(Declared):

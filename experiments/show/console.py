@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,22 +24,13 @@ from experiments.show.export import (
     notes_of_rows,
 )
 from experiments.show.paper_layout import LEGEND, lay_out
+from experiments.show.terminal import make_console as make_console  # handed on
 from experiments.show.text import Cell, Section
-
-WIDTH_WITHOUT_TERMINAL = 180
-
 
 LONGEST_REASON = 48  # characters in a plan's table; a longer one stands below it, once
 
 
 MISSING_RUN = "–"
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """A console that does not fold tables where there is no terminal to fold them for."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
-    return Console(stderr=stderr, width=width, highlight=False)
 
 
 def show_table(console: Console, result: TableResult, style: str | None = None) -> None:

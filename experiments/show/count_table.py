@@ -6,13 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from experiments.declare.table import Row, Table
 from experiments.files import write_atomically
 from experiments.judge.counts import Count, CountCell, Counter, count_cells
 from experiments.show.text import MISSING, latex_table, markdown_table, table_stem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COUNTED = ("params_m", "macs_g")
 PRODUCTS = (
@@ -168,6 +170,8 @@ def count_frame(result: CountTable) -> pd.DataFrame:
         line["added_params_m"] = row.added_params_m
         line["added_macs_g"] = row.added_macs_g
         lines.append(line)
+    import pandas as pd  # a third of a second that printing need not wait for
+
     return pd.DataFrame(lines)
 
 

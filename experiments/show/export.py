@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from experiments.declare.base import Metric
 from experiments.files import write_if_changed
@@ -30,6 +28,9 @@ from experiments.show.text import (
     table_stem,
 )
 from experiments.store.records import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT_PROFILE = "quick"
 PAPER_STYLE = "paper"
@@ -74,6 +75,8 @@ def file_stem(result: TableResult) -> str:
 
 def to_frame(result: TableResult) -> pd.DataFrame:
     """One line a row, raw numbers, units in the column names; empty where there is nothing."""
+    import pandas as pd  # a third of a second that printing need not wait for
+
     return pd.DataFrame([_flat(result, row) for row in result.rows])
 
 

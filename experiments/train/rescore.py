@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from experiments.declare.profile import DataChoice
 from experiments.declare.protocol import NoProtocolError, settings_of
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.run_spec import RunSpec
-from experiments.declare.training import Evaluation
+from experiments.declare.training import Evaluation, ProtocolName
 from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
 from experiments.files import write_atomically
 from experiments.plan.data import locate
@@ -42,13 +41,6 @@ MULTIPLE = 32
 RELEASED_PROFILE = "paper"
 #: what those share
 RELEASED_BASE = "released"
-
-
-class ProtocolName(str, Enum):
-    """How a test image is prepared."""
-
-    stock = "stock"
-    released = "released"
 
 
 class RescoreError(SsaError):

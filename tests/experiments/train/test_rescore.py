@@ -12,10 +12,10 @@ from lab import Lab, assert_clear, finished
 from samples import make_spec
 
 from experiments.declare.load import load_registry
-from experiments.declare.training import Evaluation
+from experiments.declare.training import Evaluation, ProtocolName
 from experiments.errors import CorruptRecordError
 from experiments.store.workspace import REFERENCE
-from experiments.train.rescore import ProtocolName, evaluation_under, path_of, read_rescore
+from experiments.train.rescore import evaluation_under, path_of, read_rescore
 
 STOCK, RELEASED = ProtocolName.stock, ProtocolName.released
 

@@ -1,0 +1,96 @@
+"""Seconds until the quick verbs have answered: list, --help and the Tab key.
+
+    python -m benchmarks.startup
+    python -m benchmarks.startup --repeats 20 --out results/benchmarks
+
+Each call is a process of its own, as ``run_all.sh`` starts it once the environment stands. Held to
+the limit is the processor time of ``list``, which a busy machine does not disturb; wall-clock time
+stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from experiments.files import write_atomically
+from experiments.machine import PROJECT, cpu_count, cpu_name, git_commit
+
+LIMIT_S = 0.6
+CALLS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "list": (["list"], {}),
+    "--help": (["--help"], {}),
+    "Tab": (
+        [],
+        {
+            "_RUN_ALL_SH_COMPLETE": "complete_bash",
+            "COMP_CWORD": "2",
+            "COMP_WORDS": "./run_all.sh plan table",
+        },
+    ),
+}
+
+
+def measure(arguments: list[str], environment: dict[str, str], repeats: int) -> dict[str, Any]:
+    """Median and least seconds of a call, by the clock and of the processor."""
+    command = [sys.executable, "-W", "ignore", "-m", "experiments", *arguments]
+    clock, processor = [], []
+    for _ in range(repeats):
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        clock.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {
+        "total_s": round(statistics.median(clock), 3),
+        "least_s": round(min(clock), 3),
+        "processor_s": round(statistics.median(processor), 3),
+    }
+
+
+def main() -> None:
+    """Measure, print, write ``startup.json`` with --out; exit 1: over the limit."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--repeats", type=int, default=10, help="calls of each")
+    parser.add_argument("--out", type=Path, help="folder that startup.json is written to")
+    given = parser.parse_args()
+    measured = {name: measure(*call, given.repeats) for name, call in CALLS.items()}
+    commit, dirty = git_commit()
+    document = {
+        "benchmark": "startup",
+        "limit_s": LIMIT_S,
+        "repeats": given.repeats,
+        "device": cpu_name(),
+        "processors": cpu_count(),
+        "python": platform.python_version(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "load": list(os.getloadavg()),
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "calls": measured,
+    }
+    text = json.dumps(document, indent=1) + "\n"
+    print(text, end="")
+    if given.out:
+        write_atomically(given.out / "startup.json", text)
+    sys.exit(int(measured["list"]["processor_s"] > LIMIT_S))
+
+
+if __name__ == "__main__":
+    main()
