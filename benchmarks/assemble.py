@@ -142,20 +142,15 @@ def make_record(spec: Any, areas: Any, raw: bytes) -> Any:
 
 def measure_here(results: Path, seeds: int, began: float) -> dict[str, Any]:
     """Plan, assemble and export every table in this process; seconds of each, peak memory."""
-    from experiments.judge.assemble import assemble
-    from experiments.judge.tables import counter_of
+    from experiments.judge.tables import assembled
     from experiments.show.export import export
 
     call = make_request(results, tuple(range(seeds)))
-    tables = call.tables("all")
     marks = {"import": time.perf_counter()}
-    plan = call.plan(tables)
+    plan = call.plan(call.tables("all"))
     marks["plan"] = time.perf_counter()
     assert not plan.to_do, f"{len(plan.to_do)} of {len(plan.runs)} synthetic runs are not there"
-    made = [
-        assemble(table, plan, call.resolver, call.store, call.reference, counter_of(call))
-        for table in tables
-    ]
+    made = assembled(call, plan)
     marks["assemble"] = time.perf_counter()
     for result in made:
         assert result.complete

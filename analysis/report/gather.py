@@ -30,12 +30,12 @@ from experiments.declare.profile import Profile
 from experiments.declare.registry import ExperimentRegistry, paper_items
 from experiments.declare.table import Table
 from experiments.errors import CorruptRecordError
-from experiments.judge.assemble import RowResult, TableResult, assemble
+from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.claims import ClaimResult
 from experiments.judge.statistics import Gain, Summary
-from experiments.judge.tables import counter_of
+from experiments.judge.tables import assembled
 from experiments.judge.verdict import Verdict
-from experiments.plan.plan import DONE, Plan, make_plan
+from experiments.plan.plan import Plan, PlannedTable, make_plan
 from experiments.plan.request import Request as Call
 from experiments.plan.request import seeds_option
 from experiments.plan.stored_rows import StoredResolver, StoredRows
@@ -180,15 +180,10 @@ def _profile(
     call = request.call(profile)
     resolver = StoredResolver(request.registry, profile, request.workspace, stored=stored)
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
-    tables = request.tables
-    plan = make_plan(tables, resolver, seeds, call.store)
+    plan = make_plan(request.tables, resolver, seeds, call.store)
+    plan = Plan(tuple(_with_asked_seeds(planned, call.seeds) for planned in plan.tables))
     views, claims = [], []
-    for table in tables:
-        wanted = [cell for cell in plan.cells if cell.table == table.name]
-        there = {c.seed for c in wanted if c.run is not None and c.run.state in DONE}
-        asked = there.union(call.seeds)
-        part = Plan(tuple(cell for cell in wanted if cell.seed in asked))
-        result = assemble(table, part, resolver, call.store, call.reference, counter_of(call))
+    for result in assembled(call, plan):
         views.append(_table(result, request))
         claims += [_claim(result, claim) for claim in result.claims]
     view = ProfileView(
@@ -200,6 +195,12 @@ def _profile(
         tables=tuple(views),
     )
     return view, claims
+
+
+def _with_asked_seeds(planned: PlannedTable, seeds: Sequence[int]) -> PlannedTable:
+    """A table with the seeds that were asked for and those of which it has a record."""
+    stored = {seed for row in planned.rows for seed in row.finished}
+    return planned.with_seeds(stored.union(seeds))
 
 
 def _claim(result: TableResult, claim: ClaimResult) -> ClaimView:

@@ -72,17 +72,16 @@ class Coverage:
         return TableCoverage("all", kind, **sums)
 
 
-def coverage(call: Request) -> Coverage:
+def coverage(request: Request) -> Coverage:
     """Look at every table of the registry; nothing is trained and nothing is counted."""
-    tables = list(call.registry.tables.values())
-    plan = call.plan(tables)
-    stored = runs_of_rows(call.resolver, call.store)
-    shipped = runs_of_rows(call.resolver, call.reference) if call.reference else stored
+    plan = request.plan(list(request.registry.tables.values()))
+    stored = runs_of_rows(request.resolver, request.store)
+    shipped = runs_of_rows(request.resolver, request.reference) if request.reference else stored
     made = []
-    for table in tables:
-        result = assemble(table, plan, call.resolver, call.store, call.reference, None, gains=False)
-        made.append(_of_table(call, result, stored, shipped))
-    return Coverage(call.profile.name, call.seeds, call.workspace.results, tuple(made))
+    for planned in plan.tables:
+        result = assemble(planned, request.store, request.reference, gains=False)
+        made.append(_of_table(request, result, stored, shipped))
+    return Coverage(request.profile.name, request.seeds, request.workspace.results, tuple(made))
 
 
 def kind_of(name: str) -> str:
@@ -93,7 +92,7 @@ def kind_of(name: str) -> str:
 
 
 def _of_table(
-    call: Request,
+    request: Request,
     result: TableResult,
     stored: Mapping[tuple[str, str], int],
     shipped: Mapping[tuple[str, str], int],
@@ -103,7 +102,7 @@ def _of_table(
     cells = [
         cell
         for row in rows
-        for metric, cell in count_cells(row.row, counter_of(call).known(table, row.row)).items()
+        for metric, cell in count_cells(row.row, counter_of(request).known(table, row.row)).items()
         if metric in COUNTED and cell.reported is not None
     ]
     timed = [row.row for row in rows if row.row.reported.latency_ms is not None]
@@ -122,7 +121,8 @@ def _of_table(
         counts_measured=sum(cell.measured is not None for cell in cells),
         latency_reported=len(timed),
         latency_measured=sum(
-            any(True for _ in latencies(call, row, str(row.model or table.model))) for row in timed
+            any(True for _ in latencies(request, row, str(row.model or table.model)))
+            for row in timed
         ),
         verdicts=_sorted(row.versus_paper.word for row in printed),
         count_verdicts=_sorted(cell.verdict.word for cell in cells),

@@ -58,10 +58,10 @@ def load_table(
     from experiments.plan.request import stored_request
     from experiments.show.export import to_frame
 
-    call = stored_request(
+    request = stored_request(
         profile, seeds, Path(results), Path(data_root), [Path(p) for p in registry]
     )
-    (result,) = assembled(call, call.tables(name))
+    (result,) = assembled(request, request.plan(request.tables(name)))
     return _typed(to_frame(result))
 
 

@@ -19,7 +19,7 @@ from experiments.judge.assemble import RowResult, assemble
 from experiments.judge.counts import count_cells
 from experiments.judge.tables import counter_of
 from experiments.judge.verdict import PAPER_TOLERANCE_MIOU, Verdict
-from experiments.plan.plan import DONE, PlannedRun
+from experiments.plan.plan import PlannedRun
 from experiments.plan.request import Request, seeds_option
 from experiments.store.records import Record
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS
@@ -91,11 +91,11 @@ class CellOrigin:
     command: str  # makes what is missing and prints the table
 
 
-def why(call: Request, table_name: str, row_name: str, metric: str) -> CellOrigin:
+def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOrigin:
     """Look up everything behind one cell; nothing is trained.
 
     Args:
-        call: profile, seeds and folders.
+        request: profile, seeds and folders.
         table_name: of the registry.
         row_name: id or printed label.
         metric: miou, gain, params_m, macs_g, macs_all_g or latency_ms.
@@ -104,47 +104,49 @@ def why(call: Request, table_name: str, row_name: str, metric: str) -> CellOrigi
         UnknownNameError: no such table, row or metric.
         UnclearNameError: a label that several rows carry.
     """
-    table = call.registry.table(table_name)
+    table = request.registry.table(table_name)
     row = find_row(table, row_name)
     check_metric(metric)
-    plan = call.plan([table])
+    (planned,) = request.plan([table]).tables
     gains = metric == "gain"
-    result = assemble(table, plan, call.resolver, call.store, call.reference, None, gains=gains)
-    (found,) = (each for each in result.rows if each.row.id == row.id)
+    result = assemble(planned, request.store, request.reference, gains=gains)
+    (row_result,) = (each for each in result.rows if each.row.id == row.id)
     asked = (row.id, table.baseline_of(row).id) if gains else (row.id,)
-    runs = [c.run for c in plan.cells if c.table == table.name and c.row in asked and c.run]
-    done = {run.spec.run_id: run for run in runs if run.state in DONE}
+    rows = [each for each in planned.rows if each.row.id in asked]
+    finished = {run.spec.run_id: run for each in rows for run in each.finished.values()}
     trained = metric in ("miou", "gain")
-    numbers = _trained(found, metric) if trained else _counted(call, table, row, metric)
+    numbers = _trained(row_result, metric) if trained else _counted(request, table, row, metric)
     return CellOrigin(
         table=table.name,
         row=row.id,
         label=row.label,
         metric=metric,
         unit=UNITS[metric],
-        model=found.model,
-        dataset=found.dataset,
-        paper_dataset=found.paper_dataset,
-        profile=call.profile.name,
-        seeds=call.seeds,
+        model=row_result.model,
+        dataset=row_result.dataset,
+        paper_dataset=row_result.paper_dataset,
+        profile=request.profile.name,
+        seeds=request.seeds,
         reported=getattr(row.reported, metric, None),
         source=table.source,
         readme=getattr(row.readme, metric, None) if row.readme else None,
-        reference=found.reference.median if found.reference and metric == "miou" else None,
-        versus_reference=found.versus_reference,
+        reference=row_result.reference.median
+        if row_result.reference and metric == "miou"
+        else None,
+        versus_reference=row_result.versus_reference,
         baseline=table.baseline_of(row).id if gains else None,
-        runs=tuple(_run(run, call) for run in done.values()) if trained else (),
-        absent=found.absent if trained else (),
-        notes=tuple(_notes(call, row, table, metric)),
-        command=command(call, table, trained=trained),
+        runs=tuple(_run(run, request) for run in finished.values()) if trained else (),
+        absent=row_result.absent if trained else (),
+        notes=tuple(_notes(request, row, table, metric)),
+        command=command(request, table, trained=trained),
         **numbers,
     )
 
 
-def _trained(found: RowResult, metric: str) -> dict[str, Any]:
+def _trained(row_result: RowResult, metric: str) -> dict[str, Any]:
     """The numbers of a cell that runs stand behind."""
     if metric == "gain":
-        gain, several = found.gain, found.gain and found.gain.num_seeds > 1
+        gain, several = row_result.gain, row_result.gain and row_result.gain.num_seeds > 1
         drawn = "seeds and images" if several else "images only: there is one seed"
         words: dict[str, Any] = {
             "measured": gain.value if gain else None,
@@ -153,33 +155,33 @@ def _trained(found: RowResult, metric: str) -> dict[str, Any]:
             "interval": f"95 % interval, paired bootstrap over {drawn}" if gain else "",
             "tolerance": "a gain is sure where its interval leaves out 0",
         }
-        return words | {"verdict": _of_gain(found)}
-    miou = found.miou
+        return words | {"verdict": _of_gain(row_result)}
+    miou = row_result.miou
     return {
         "measured": miou.median if miou else None,
         "low": miou.low if miou else None,
         "high": miou.high if miou else None,
         "interval": f"smallest and largest of {miou.num_seeds} seeds" if miou else "",
-        "verdict": found.versus_paper,
+        "verdict": row_result.versus_paper,
         "tolerance": f"{PAPER_TOLERANCE_MIOU} points, the paper's stated error, or the noise "
         "between seeds where that is larger; compared in the profile paper only",
     }
 
 
-def _of_gain(found: RowResult) -> Verdict:
-    if found.blocked:
-        return Verdict("blocked", found.absent[0])
-    if found.gain is None:
+def _of_gain(row_result: RowResult) -> Verdict:
+    if row_result.blocked:
+        return Verdict("blocked", row_result.absent[0])
+    if row_result.gain is None:
         return Verdict("missing", "the row is its own baseline, or one of the two has no run")
-    if found.gain.low > 0 or found.gain.high < 0:
-        word: Any = "above" if found.gain.low > 0 else "below"
+    if row_result.gain.low > 0 or row_result.gain.high < 0:
+        word: Any = "above" if row_result.gain.low > 0 else "below"
         return Verdict(word, "the interval leaves out 0: a difference from the baseline is sure")
     return Verdict("within noise", "the interval holds 0: no difference from the baseline is sure")
 
 
-def _counted(call: Request, table: Table, row: Row, metric: str) -> dict[str, Any]:
+def _counted(request: Request, table: Table, row: Row, metric: str) -> dict[str, Any]:
     """The numbers of a cell that is counted on the paper-size network."""
-    count = None if metric == "latency_ms" else counter_of(call).count(table, row)
+    count = None if metric == "latency_ms" else counter_of(request).count(table, row)
     cell = count_cells(row, count)[metric]
     return {
         "measured": cell.measured,
@@ -193,7 +195,7 @@ def _counted(call: Request, table: Table, row: Row, metric: str) -> dict[str, An
     }
 
 
-def _run(run: PlannedRun, call: Request) -> CellRun:
+def _run(run: PlannedRun, request: Request) -> CellRun:
     record = run.record
     assert isinstance(record, Record)
     own = record.environment
@@ -215,29 +217,29 @@ def _run(run: PlannedRun, call: Request) -> CellRun:
         total_s=record.timings.total_s,
         finished=record.finished,
         deviations=record.deviations,
-        folder=call.store.folder(record.run_id).path,
+        folder=request.store.folder(record.run_id).path,
     )
 
 
-def _notes(call: Request, row: Row, table: Table, metric: str) -> Iterator[str]:
+def _notes(request: Request, row: Row, table: Table, metric: str) -> Iterator[str]:
     """How the row was read, why its number differs, and what else was measured."""
     for text in (row.reading, row.notes.get(metric)):  # type: ignore[call-overload]
         if text:
             yield " ".join(text.split())
     if metric in ("params_m", "macs_g", "macs_all_g"):
-        count = counter_of(call).count(table, row)
+        count = counter_of(request).count(table, row)
         yield (
             f"Counted on the paper-size network at {count.size}×{count.size} pixels with "
             f"{count.num_classes} classes, whatever the profile."
         )
     if metric == "latency_ms":
         yield "Milliseconds differ from device to device, so only ratios are compared."
-        yield from latencies(call, row, str(row.model or table.model))
+        yield from latencies(request, row, str(row.model or table.model))
 
 
-def latencies(call: Request, row: Row, model: str) -> Iterator[str]:
+def latencies(request: Request, row: Row, model: str) -> Iterator[str]:
     """What `bench latency` has recorded of a network, here and among the shipped results."""
-    for results in dict.fromkeys((call.workspace.results, call.workspace.reference)):
+    for results in dict.fromkeys((request.workspace.results, request.workspace.reference)):
         for path in sorted((results / "benchmarks").glob(f"latency_{model}_*.json")):
             try:
                 found = json.loads(path.read_text())
@@ -253,20 +255,20 @@ def latencies(call: Request, row: Row, model: str) -> Iterator[str]:
                 yield text + (f" (paper {printed:.3f})" if printed else "") + f"; {path}"
 
 
-def command(call: Request, table: Table, *, trained: bool = True) -> str:
+def command(request: Request, table: Table, *, trained: bool = True) -> str:
     """The command line that makes what is missing of a table and prints it."""
     words = ["./run_all.sh", table.name]
     if not trained:
         words += ["--only", "complexity"]
     else:
-        words += ["--profile", call.profile.name, "--seeds", seeds_option(call.seeds)]
-        if call.workspace.data_root != DEFAULT_DATA_ROOT.resolve():
-            words += ["--data-root", str(call.workspace.data_root)]
-        if call.deviations:
+        words += ["--profile", request.profile.name, "--seeds", seeds_option(request.seeds)]
+        if request.workspace.data_root != DEFAULT_DATA_ROOT.resolve():
+            words += ["--data-root", str(request.workspace.data_root)]
+        if request.deviations:
             words.append("--from-scratch")
-    if call.workspace.results != DEFAULT_RESULTS.resolve():
-        words += ["--results", str(call.workspace.results)]
-    for folder in call.registry.folders:
+    if request.workspace.results != DEFAULT_RESULTS.resolve():
+        words += ["--results", str(request.workspace.results)]
+    for folder in request.registry.folders:
         words += ["--registry", str(folder)]
     return shlex.join(words)
 

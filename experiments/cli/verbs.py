@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from rich.console import Console
@@ -53,15 +52,14 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
     Raises:
         UnknownNameError: no row of ``item`` fits the pattern of this request.
     """
-    tables = _asked_tables(request, item)
-    plan = request.plan(tables)
+    plan = request.plan(_asked_tables(request, item))
+    if request.remake_stale:
+        stale = _set_stale_aside(request, plan.only(request.rows))
+        plan = plan.after(stale, request.store, request.costs)
     asked = plan.only(request.rows)
-    if request.remake_stale and _set_stale_aside(request, asked):
-        asked = request.plan(tables).only(request.rows)
     outcomes = train_and_show(request, asked) if asked.to_do else []
-    if outcomes:
-        plan = request.plan(tables)
-    _show_tables(request, tables, plan, console, style)
+    plan = plan.after([outcome.spec.run_id for outcome in outcomes], request.store)
+    _show_tables(request, plan, console, style)
     if any(outcome.end == "failed" for outcome in outcomes):
         return FAILED
     return COMPLETE if plan.only(request.rows).complete else INCOMPLETE
@@ -69,9 +67,8 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
 
 def export_stored(request: Request, item: str, console: Console, style: str | None = None) -> int:
     """Judge, print and export what is stored; trains nothing. Returns the exit code."""
-    tables = request.tables(item)
-    plan = request.plan(tables)
-    _show_tables(request, tables, plan, console, style)
+    plan = request.plan(request.tables(item))
+    _show_tables(request, plan, console, style)
     return COMPLETE if plan.complete else INCOMPLETE
 
 
@@ -83,15 +80,14 @@ def _asked_tables(request: Request, item: str) -> list[Table]:
     return tables
 
 
-def _set_stale_aside(request: Request, plan: Plan) -> int:
+def _set_stale_aside(request: Request, plan: Plan) -> list[str]:
+    """Set stale records aside; the ids of their runs."""
     stale = [run.spec.run_id for run in plan.runs if run.state == "stale"]
-    return sum(request.store.set_whole_aside(run_id) is not None for run_id in stale)
+    return [run_id for run_id in stale if request.store.set_whole_aside(run_id) is not None]
 
 
-def _show_tables(
-    request: Request, tables: Sequence[Table], plan: Plan, console: Console, style: str | None
-) -> None:
-    for result in assembled(request, tables, plan):
+def _show_tables(request: Request, plan: Plan, console: Console, style: str | None) -> None:
+    for result in assembled(request, plan):
         paths = export(result, request.workspace.results / "tables", style)
         show.show_table(console, result, style)
         show.show_paths(console, paths)

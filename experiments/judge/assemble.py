@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from experiments.declare.profile import Profile
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
-from experiments.judge.counts import CountCell, Counter, count_cells
+from experiments.judge.counts import Count, CountCell, count_cells
 from experiments.judge.statistics import (
     Gain,
     ScoredRun,
@@ -21,8 +22,7 @@ from experiments.judge.statistics import (
     summarise,
 )
 from experiments.judge.verdict import Verdict, against_paper, against_reference
-from experiments.plan.plan import DONE, Plan, PlannedRun
-from experiments.plan.resolve import Blocked, Resolver
+from experiments.plan.plan import PlannedRow, PlannedTable
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -67,146 +67,125 @@ class TableResult:
 
 
 def assemble(
-    table: Table,
-    plan: Plan,
-    resolver: Resolver,
+    planned: PlannedTable,
     store: Store,
     reference: Store | None,
-    counter: Counter | None,
+    counts: Mapping[str, Count] | None = None,
     *,
     gains: bool = True,
 ) -> TableResult:
-    """Put one table together from what is stored now.
+    """Judge a planned table.
 
     Args:
-        table: which one.
-        plan: made after the last run ended.
-        resolver: the profile of the plan.
+        planned: as it stands after the last run ended.
         store: the runs' areas are read from it.
         reference: the project's shipped runs; None: there are none to compare with.
-        counter: counts the paper-size networks, if the table has such columns; None: no counts.
+        counts: row id → cost of the paper-size network; None: no counts.
         gains: whether to draw the intervals of gains and judge claims, which takes most of the
             time.
     """
-    cells = [cell for cell in plan.cells if cell.table == table.name]
-    seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
-    runs: dict[str, dict[int, PlannedRun]] = {row.id: {} for row in table.rows}
-    absent: dict[str, list[str]] = {row.id: [] for row in table.rows}
-    blocked: set[str] = set()
-    for cell in cells:
-        if cell.run is not None and cell.run.state in DONE:
-            runs[cell.row][cell.seed] = cell.run
-        elif cell.run is not None:
-            absent[cell.row].append(f"seed {cell.seed}: {cell.run.reason}")
-        else:
-            blocked.add(cell.row)
-            absent[cell.row] = [cell.blocked or ""]
-    shipped = _reference_scores(table, resolver, reference)
-    deviation = pooled_seed_deviation([_mious(done) for done in runs.values()])
-    pooled = pooled_seed_deviation(
-        [*(_mious(done) for done in runs.values()), *(values for values in shipped.values())]
-    )
-    counted = bool({"params_m", "macs_g", "macs_all_g"} & set(table.columns))
-
-    @cache
-    def scored(run_id: str) -> ScoredRun:
-        return ScoredRun(store.read_areas(run_id))
-
-    @cache
-    def gain(ours: tuple[str, ...], theirs: tuple[str, ...]) -> Gain:
-        return gain_over(list(map(scored, ours)), list(map(scored, theirs)))
-
-    rows = []
-    for row in table.rows:
-        done = runs[row.id]
-        values = _mious(done)
-        miou = summarise(values) if values else None
-        shipped_values = shipped.get(row.id, [])
-        there = summarise(shipped_values) if shipped_values else None
-        baseline = table.baseline_of(row)
-        measured = miou.median if miou else None
-        sure = noise_of_difference(pooled, len(values) or 1, len(shipped_values) or 1)
-        rows.append(
+    rows = {row.row.id: row for row in planned.rows}
+    measured = {row_id: _mious(row) for row_id, row in rows.items()}
+    shipped = {row_id: _shipped_mious(row, reference) for row_id, row in rows.items()}
+    deviation = pooled_seed_deviation(list(measured.values()))
+    pooled = pooled_seed_deviation([*measured.values(), *shipped.values()])
+    areas = _Areas(store)
+    results = []
+    for row_id, row in rows.items():
+        miou, reference_miou = _summary(measured[row_id]), _summary(shipped[row_id])
+        results.append(
             RowResult(
-                row=row,
-                model=resolver.model_of(table, row).title,
-                backbone=resolver.model_of(table, row).backbone,
-                dataset=resolver.data_of(table, row).name,
-                paper_dataset=str(row.dataset or table.dataset),
-                records=tuple(run.record for run in done.values() if run.record),
-                stale=tuple(sorted({run.reason for run in done.values() if run.state == "stale"})),
-                absent=tuple(absent[row.id]),
-                blocked=row.id in blocked,
+                row=row.row,
+                model=row.card.title,
+                backbone=row.card.backbone,
+                dataset=row.dataset,
+                paper_dataset=row.paper_dataset,
+                records=tuple(row.records.values()),
+                stale=row.stale,
+                absent=row.absent,
+                blocked=row.blocked,
                 miou=miou,
-                gain=_gain(done, runs[baseline.id], gain)
-                if gains and baseline.id != row.id
-                else None,
-                reference=there,
-                versus_paper=_blocked(absent[row.id])
-                if row.id in blocked and not values
-                else against_paper(
-                    measured,
-                    row.reported.miou,
-                    profile=resolver.profile.name,
-                    comparable=resolver.profile.compares_with_paper,
-                    noise=noise_of_difference(deviation, len(values) or 1, 1),
-                ),
-                versus_reference=against_reference(
-                    measured, there.median if there else None, noise=sure
-                ),
-                counts=count_cells(row, counter.count(table, row) if counter and counted else None),
+                gain=areas.gain(row, rows[row.baseline]) if gains else None,
+                reference=reference_miou,
+                versus_paper=_versus_paper(row, miou, planned.profile, deviation),
+                versus_reference=_versus_reference(miou, reference_miou, pooled),
+                counts=count_cells(row.row, counts.get(row_id) if counts else None),
             )
         )
-    records = {
-        row_id: {seed: run.record for seed, run in done.items() if run.record}
-        for row_id, done in runs.items()
-    }
+    records = {row_id: row.records for row_id, row in rows.items()}
     return TableResult(
-        table=table,
-        profile=resolver.profile.name,
-        profile_title=resolver.profile.title,
-        seeds=seeds,
-        rows=tuple(rows),
+        table=planned.table,
+        profile=planned.profile.name,
+        profile_title=planned.profile.title,
+        seeds=planned.seeds,
+        rows=tuple(results),
         seed_deviation=deviation,
-        claims=judge(Evidence(table, records, scored)) if gains else (),
+        claims=judge(Evidence(planned.table, records, areas.scored)) if gains else (),
     )
 
 
-def _blocked(reasons: Sequence[str]) -> Verdict:
-    return Verdict("blocked", reasons[0])
+class _Areas:
+    """Scored runs of a store and the gains between them, each read and drawn once."""
+
+    def __init__(self, store: Store) -> None:
+        self.scored = cache(lambda run_id: ScoredRun(store.read_areas(run_id)))
+        self._gain_over = cache(self._drawn)
+
+    def gain(self, row: PlannedRow, baseline: PlannedRow) -> Gain | None:
+        """Over the seeds that both rows have; None: there are none, or it is its own baseline."""
+        seeds = shared_seeds(row.records, baseline.records)
+        if row.row.id == baseline.row.id or not seeds:
+            return None
+        ours, theirs = (tuple(r.finished[s].spec.run_id for s in seeds) for r in (row, baseline))
+        return self._gain_over(ours, theirs)
+
+    def _drawn(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Gain:
+        return gain_over(list(map(self.scored, ours)), list(map(self.scored, theirs)))
 
 
-def _mious(done: dict[int, PlannedRun]) -> list[float]:
-    return [run.record.scores.miou for run in done.values() if run.record]
+def _mious(row: PlannedRow) -> list[float]:
+    return [record.scores.miou for record in row.records.values()]
 
 
-def _gain(
-    row: dict[int, PlannedRun],
-    baseline: dict[int, PlannedRun],
-    gain: Callable[[tuple[str, ...], tuple[str, ...]], Gain],
-) -> Gain | None:
-    seeds = shared_seeds(row, baseline)
-    if not seeds:
-        return None
-    ours, theirs = (tuple(runs[seed].spec.run_id for seed in seeds) for runs in (row, baseline))
-    return gain(ours, theirs)
-
-
-def _reference_scores(
-    table: Table, resolver: Resolver, reference: Store | None
-) -> dict[str, list[float]]:
-    """mIoU of the project's own shipped runs of each row, all seeds of the profile."""
+def _shipped_mious(row: PlannedRow, reference: Store | None) -> list[float]:
+    """mIoU of the project's own shipped runs of a row, all seeds of the profile."""
     if reference is None:
-        return {}
-    found: dict[str, list[float]] = {}
-    for row in table.rows:
-        for spec in resolver.resolve_seeds(table, row, range(resolver.profile.seeds)):
-            if isinstance(spec, Blocked):
-                continue
-            try:
-                record = reference.read(spec.run_id)
-            except CorruptRecordError:
-                continue
-            if record is not None:
-                found.setdefault(row.id, []).append(record.scores.miou)
-    return found
+        return []
+    mious = []
+    for spec in row.shipped:
+        try:
+            record = reference.read(spec.run_id)
+        except CorruptRecordError:
+            continue
+        if record is not None:
+            mious.append(record.scores.miou)
+    return mious
+
+
+def _summary(mious: Sequence[float]) -> Summary | None:
+    return summarise(mious) if mious else None
+
+
+def _versus_paper(
+    row: PlannedRow, miou: Summary | None, profile: Profile, deviation: float | None
+) -> Verdict:
+    if row.blocked and miou is None:
+        return Verdict("blocked", row.absent[0])
+    return against_paper(
+        miou.median if miou else None,
+        row.row.reported.miou,
+        profile=profile.name,
+        comparable=profile.compares_with_paper,
+        noise=noise_of_difference(deviation, miou.num_seeds if miou else 1, 1),
+    )
+
+
+def _versus_reference(
+    miou: Summary | None, reference: Summary | None, deviation: float | None
+) -> Verdict:
+    num_seeds = (summary.num_seeds if summary else 1 for summary in (miou, reference))
+    return against_reference(
+        miou.median if miou else None,
+        reference.median if reference else None,
+        noise=noise_of_difference(deviation, *num_seeds),
+    )

@@ -1,12 +1,10 @@
-"""The tables of a request, put together from what is stored now."""
+"""The tables of a plan: their networks counted, their runs judged."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from experiments.declare.table import Table
 from experiments.judge.assemble import TableResult, assemble
-from experiments.judge.counts import Counter
+from experiments.judge.counts import Count, Counter
 from experiments.plan.plan import Plan
 from experiments.plan.request import Request
 
@@ -16,19 +14,17 @@ def counter_of(request: Request) -> Counter:
     return Counter(request.registry, request.workspace.results / "complexity")
 
 
-def assembled(
-    request: Request, tables: Sequence[Table], plan: Plan | None = None
-) -> list[TableResult]:
-    """The tables with what is stored now; nothing is trained.
+def counts_of(table: Table, counter: Counter) -> dict[str, Count]:
+    """Row id → cost of its network; nothing where no column of the table tells it."""
+    if not {"params_m", "macs_g", "macs_all_g"} & set(table.columns):
+        return {}
+    return {row.id: counter.count(table, row) for row in table.rows}
 
-    Args:
-        request: whose results.
-        tables: which ones.
-        plan: of these tables, made after the last run ended; None: it is made now.
-    """
-    plan = request.plan(tables) if plan is None else plan
-    counter = counter_of(request)
+
+def assembled(request: Request, plan: Plan) -> list[TableResult]:
+    """The tables of a plan, judged by what the plan says is stored; nothing is trained."""
+    store, reference, counter = request.store, request.reference, counter_of(request)
     return [
-        assemble(table, plan, request.resolver, request.store, request.reference, counter)
-        for table in tables
+        assemble(planned, store, reference, counts_of(planned.table, counter))
+        for planned in plan.tables
     ]

@@ -1,15 +1,17 @@
-"""What a call will do: which runs there are, which are missing, which cannot start, how long."""
+"""A request resolved once: its rows, and which of their runs there are, are missing or blocked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
+from experiments.declare.model import ModelCard
+from experiments.declare.profile import Profile
 from experiments.declare.run_spec import RunSpec
-from experiments.declare.table import Table
+from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.plan.cost import GpuHours
 from experiments.plan.estimate import Kind, Past, filled, makespan
@@ -60,10 +62,96 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The cells that were asked for and the distinct runs behind them."""
+class PlannedRow:
+    """One row of a table, resolved: all of it that judging needs."""
 
-    cells: tuple[PlannedCell, ...]
+    row: Row
+    card: ModelCard
+    dataset: str  # that is trained on
+    paper_dataset: str
+    baseline: str  # id of the row that its gain is counted over; its own: none
+    cells: tuple[PlannedCell, ...]  # a seed each
+    shipped: tuple[RunSpec, ...] = ()  # with the profile's own seeds: what the project may ship
+
+    @property
+    def finished(self) -> dict[int, PlannedRun]:
+        """The runs with a whole record by their seeds."""
+        runs = {cell.seed: cell.run for cell in self.cells if cell.run}
+        return {seed: run for seed, run in runs.items() if run.state in DONE}
+
+    @property
+    def records(self) -> dict[int, Record]:
+        """The whole records by their seeds."""
+        return {seed: run.record for seed, run in self.finished.items() if run.record}
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """What has changed since records were made, each sentence once."""
+        runs = self.finished.values()
+        return tuple(sorted({run.reason for run in runs if run.state == "stale"}))
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a seed cannot be run."""
+        return any(cell.run is None for cell in self.cells)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Why seeds have no record, one sentence each; what blocks them is said once."""
+        reasons: list[str] = []
+        for cell in self.cells:
+            if cell.run is None:
+                reasons = [cell.blocked or ""]
+            elif cell.run.state not in DONE:
+                reasons.append(f"seed {cell.seed}: {cell.run.reason}")
+        return tuple(reasons)
+
+    def with_runs(self, runs: Mapping[str, PlannedRun]) -> PlannedRow:
+        """The row with these runs, by their ids, in the place of the same ones before."""
+        cells = (
+            replace(cell, run=runs.get(cell.run.spec.run_id, cell.run)) if cell.run else cell
+            for cell in self.cells
+        )
+        return replace(self, cells=tuple(cells))
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """A table with its rows resolved under one profile."""
+
+    table: Table
+    profile: Profile
+    rows: tuple[PlannedRow, ...]
+
+    @property
+    def cells(self) -> tuple[PlannedCell, ...]:
+        """The cells row by row."""
+        return tuple(cell for row in self.rows for cell in row.cells)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that were asked for."""
+        return tuple(dict.fromkeys(cell.seed for cell in self.cells))
+
+    def with_seeds(self, seeds: Collection[int]) -> PlannedTable:
+        """The table with no other seeds than these."""
+        rows = (
+            replace(row, cells=tuple(cell for cell in row.cells if cell.seed in seeds))
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tables that were asked for and the distinct runs behind them."""
+
+    tables: tuple[PlannedTable, ...]
+
+    @property
+    def cells(self) -> tuple[PlannedCell, ...]:
+        """The cells table by table, row by row."""
+        return tuple(cell for table in self.tables for cell in table.cells)
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -94,10 +182,21 @@ class Plan:
         return sum(hours.values()) if hours else None
 
     def only(self, pattern: str | None) -> Plan:
-        """The cells of the rows whose id fits a shell pattern (``seaformer-b-*``); None: all."""
+        """The rows whose id fits a shell pattern (``seaformer-b-*``); None: all."""
         if pattern is None:
             return self
-        return Plan(tuple(cell for cell in self.cells if fnmatchcase(cell.row, pattern)))
+        return self._with_rows(
+            lambda rows: [row for row in rows if fnmatchcase(row.row.id, pattern)]
+        )
+
+    def after(self, run_ids: Collection[str], store: Store, costs: PastCosts | None = None) -> Plan:
+        """The plan after something was done to these runs: they alone are looked up again."""
+        again = [run.spec for run in self.runs if run.spec.run_id in run_ids]
+        runs = {spec.run_id: look_up(spec, store, costs) for spec in again}
+        return self._with_rows(lambda rows: [row.with_runs(runs) for row in rows])
+
+    def _with_rows(self, change: Callable[[Sequence[PlannedRow]], list[PlannedRow]]) -> Plan:
+        return Plan(tuple(replace(each, rows=tuple(change(each.rows))) for each in self.tables))
 
     def expected_s(self, jobs: int) -> float | None:
         """Wall-clock seconds that the missing runs will take, or None without a past to go by."""
@@ -123,29 +222,45 @@ def make_plan(
         costs: what such runs took; None: take it from the store.
         hours: estimates what runs will cost; None: nobody asked.
     """
-    seeds = list(seeds)
-    known: dict[str, PlannedRun] = {}
+    wanted, shipped = tuple(seeds), range(resolver.profile.seeds)
     costs = costs or PastCosts([store])
-    cells = []
-    for table in tables:
-        for row in table.rows:
-            for seed, found in zip(seeds, resolver.resolve_seeds(table, row, seeds)):
-                blocked = found if isinstance(found, Blocked) else None
-                spec = found.draft if isinstance(found, Blocked) else found
-                if spec and not blocked and spec.run_id not in known:
-                    known[spec.run_id] = look_up(spec, store, costs)
-                cells.append(
-                    PlannedCell(
-                        table.name,
-                        row.id,
-                        seed,
-                        run=known[spec.run_id] if spec and not blocked else None,
-                        reasons=blocked.reasons if blocked else (),
-                        draft=blocked.draft if blocked else None,
-                        gpu_hours=hours.of(table, row, spec) if hours and spec else None,
-                    )
-                )
-    return Plan(tuple(cells))
+    runs: dict[str, PlannedRun] = {}
+
+    def cell_of(table: Table, row: Row, seed: int, resolved: RunSpec | Blocked) -> PlannedCell:
+        blocked = resolved if isinstance(resolved, Blocked) else None
+        spec = resolved.draft if isinstance(resolved, Blocked) else resolved
+        if spec and not blocked and spec.run_id not in runs:
+            runs[spec.run_id] = look_up(spec, store, costs)
+        return PlannedCell(
+            table.name,
+            row.id,
+            seed,
+            run=runs[spec.run_id] if spec and not blocked else None,
+            reasons=blocked.reasons if blocked else (),
+            draft=blocked.draft if blocked else None,
+            gpu_hours=hours.of(table, row, spec) if hours and spec else None,
+        )
+
+    def planned(table: Table, row: Row) -> PlannedRow:
+        every = tuple(dict.fromkeys((*wanted, *shipped)))
+        resolved = dict(zip(every, resolver.resolve_seeds(table, row, every)))
+        specs = (resolved[seed] for seed in shipped)
+        return PlannedRow(
+            row=row,
+            card=resolver.model_of(table, row),
+            dataset=resolver.data_of(table, row).name,
+            paper_dataset=str(row.dataset or table.dataset),
+            baseline=row.gain_over or table.rows[0].id,  # a part of a table may lack it
+            cells=tuple(cell_of(table, row, seed, resolved[seed]) for seed in wanted),
+            shipped=tuple(spec for spec in specs if isinstance(spec, RunSpec)),
+        )
+
+    return Plan(
+        tuple(
+            PlannedTable(table, resolver.profile, tuple(planned(table, row) for row in table.rows))
+            for table in tables
+        )
+    )
 
 
 def look_up(spec: RunSpec, store: Store, costs: PastCosts | None = None) -> PlannedRun:
@@ -191,7 +306,7 @@ class PastCosts:
         """Unchecked: a duration is all that is taken, and a store may hold thousands of records."""
         seconds: dict[Kind, list[float]] = {}
         for store in self._stores:
-            found: dict[Kind, list[float]] = {}
+            own: dict[Kind, list[float]] = {}
             for run_id in store.run_ids():
                 document = store.peek(run_id)
                 if document is None:
@@ -201,8 +316,8 @@ class PastCosts:
                     kind = Kind(spec["profile"], spec["model"], spec["classifier"]["name"])
                 except (TypeError, KeyError, ValueError):
                     continue  # damaged; whoever uses the run is told by read()
-                found.setdefault(kind, []).append(took)
-            seconds = found | seconds
+                own.setdefault(kind, []).append(took)
+            seconds = own | seconds
         return Past(seconds)
 
 

@@ -23,6 +23,7 @@ from experiments.declare.run_spec import RunSpec
 from experiments.draw.draw import StoredRuns, draw, gather
 from experiments.judge.assemble import assemble
 from experiments.judge.counts import Counter
+from experiments.judge.tables import counts_of
 from experiments.plan.request import Request, stored_request
 from experiments.plan.resolve import Blocked
 from experiments.plan.stored_rows import StoredResolver, StoredRows
@@ -66,7 +67,8 @@ class Study:
         """The table as Markdown and as JSON."""
         call = self.call()
         counter = Counter(call.registry, self.results / "counts")
-        result = assemble(TABLE, call.plan([TABLE]), call.resolver, call.store, None, counter)
+        (planned,) = call.plan([TABLE]).tables
+        result = assemble(planned, call.store, None, counts_of(TABLE, counter))
         return to_markdown(result), json.loads(to_json(result))
 
     def drawn(self, profile: str = "smoke") -> tuple[int, str]:

@@ -16,6 +16,7 @@ from experiments.declare.table import Table
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.counts import Counter
 from experiments.judge.statistics import bootstrap_gain
+from experiments.judge.tables import counts_of
 from experiments.plan.plan import make_plan
 from experiments.plan.resolve import Resolver
 from experiments.store.areas import scores
@@ -56,9 +57,9 @@ def put_together(
     table: Table | None = None,
 ) -> TableResult:
     table = table or resolver.registry.table("pair")
-    plan = make_plan([table], resolver, range(seeds), store)
+    (planned,) = make_plan([table], resolver, range(seeds), store).tables
     counter = Counter(resolver.registry, store.root / "counts")
-    return assemble(table, plan, resolver, store, reference, counter)
+    return assemble(planned, store, reference, counts_of(table, counter))
 
 
 def test_medians_spreads_and_gains_are_those_of_the_records(

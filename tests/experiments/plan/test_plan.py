@@ -14,7 +14,17 @@ from experiments.declare.load import load_registry
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Table
 from experiments.machine import PROJECT
-from experiments.plan.plan import DONE, PastCosts, Plan, PlannedCell, PlannedRun, State, look_up
+from experiments.plan.plan import (
+    DONE,
+    PastCosts,
+    Plan,
+    PlannedCell,
+    PlannedRow,
+    PlannedRun,
+    PlannedTable,
+    State,
+    look_up,
+)
 from experiments.plan.plan import make_plan as plan_tables
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.lock import run_lock
@@ -30,6 +40,25 @@ AREAS = make_areas(0)
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "results")
+
+
+def plan_of(*cells: PlannedCell) -> Plan:
+    """A plan of cells alone, each in a row of its own."""
+    registry = load_registry()
+    table, profile = registry.table("table8"), registry.profile("smoke")
+    declared, card = table.rows[0], registry.model(str(table.model))
+    rows = (
+        PlannedRow(
+            declared.model_copy(update={"id": each.row}),
+            card,
+            "scenes",
+            "ade20k",
+            each.row,
+            (each,),
+        )
+        for each in cells
+    )
+    return Plan((PlannedTable(table, profile, tuple(rows)),))
 
 
 def state_of(store: Store, spec: RunSpec = SPEC) -> tuple[str, str]:
@@ -97,7 +126,7 @@ def test_code_that_is_the_same_has_not_changed() -> None:
 )
 def test_a_pattern_picks_rows_by_their_id(pattern: str | None, rows: list[str]) -> None:
     done = PlannedRun(SPEC, "cached", "")
-    plan = Plan(tuple(PlannedCell("t", row, 0, done) for row in ("a-1", "a-2", "b")))
+    plan = plan_of(*(PlannedCell("t", row, 0, done) for row in ("a-1", "a-2", "b")))
     assert [cell.row for cell in plan.only(pattern).cells] == rows
 
 
@@ -107,9 +136,9 @@ def test_a_plan_is_complete_when_every_cell_asked_for_has_a_record() -> None:
         for state in get_args(State)
         if state != "blocked"
     ] + [PlannedCell("t", "blocked", 0, None, ("no data",))]
-    complete = {cell.row for cell in cells if Plan((cell,)).complete}
+    complete = {cell.row for cell in cells if plan_of(cell).complete}
     assert complete == set(DONE)
-    assert not Plan(tuple(cells)).complete
+    assert not plan_of(*cells).complete
 
 
 # --- the estimate ---------------------------------------------------------------------------------
@@ -121,24 +150,26 @@ def cell(name: str, state: State, expected: float | None) -> PlannedCell:
 
 
 def test_an_estimate_spreads_what_is_missing_over_the_jobs() -> None:
-    plan = Plan((cell("a", "missing", 10.0), cell("b", "missing", 30.0), cell("c", "cached", 99.0)))
+    plan = plan_of(
+        cell("a", "missing", 10.0), cell("b", "missing", 30.0), cell("c", "cached", 99.0)
+    )
     assert plan.expected_s(jobs=1) == 40.0
     assert plan.expected_s(jobs=2) == 30.0
     assert [run.spec.profile for run in plan.to_do] == ["a", "b"]
 
 
 def test_an_unknown_run_is_thought_to_be_like_the_known() -> None:
-    plan = Plan((cell("a", "missing", 10.0), cell("b", "missing", None)))
+    plan = plan_of(cell("a", "missing", 10.0), cell("b", "missing", None))
     assert plan.expected_s(jobs=1) == 20.0
-    assert Plan((cell("b", "missing", None),)).expected_s(1) is None
-    assert Plan((cell("c", "cached", None),)).expected_s(1) == 0.0
+    assert plan_of(cell("b", "missing", None)).expected_s(1) is None
+    assert plan_of(cell("c", "cached", None)).expected_s(1) == 0.0
 
 
 def test_a_run_that_two_tables_need_counts_once() -> None:
     shared = cell("a", "missing", 10.0)
     other = PlannedCell("u", "r", 0, shared.run)
-    assert Plan((shared, other)).expected_s(1) == 10.0
-    assert len(Plan((shared, other)).runs) == 1
+    assert plan_of(shared, other).expected_s(1) == 10.0
+    assert len(plan_of(shared, other).runs) == 1
 
 
 def test_costs_come_from_runs_of_the_same_kind_or_else_of_similar_ones(store: Store) -> None:
@@ -180,6 +211,19 @@ def test_two_tables_with_the_same_row_need_one_run(resolver: Resolver, store: St
     ]
     assert len(plan.runs) == 4, "the softmax row of both tables is the same run"
     assert {run.spec.dataset for run in plan.runs} == {"scenes"}
+
+
+def test_after_a_run_it_alone_is_looked_up_again(resolver: Resolver, store: Store) -> None:
+    tables = [resolver.registry.table("pair"), resolver.registry.table("one")]
+    plan = plan_tables(tables, resolver, [0, 1], store)
+    trained, other = plan.runs[:2]
+    for run in (trained, other):
+        put(store, run.spec, AREAS)
+    after = plan.after([trained.spec.run_id], store)
+    states = [cell.run.state for cell in after.cells if cell.run]
+    assert states == ["cached", "missing", "missing", "missing", "cached", "missing"]
+    assert [cell.spec for cell in after.cells] == [cell.spec for cell in plan.cells]
+    assert after.tables[0].rows[0].shipped == plan.tables[0].rows[0].shipped != ()
 
 
 def test_seeds_and_switches_are_other_runs(resolver: Resolver, store: Store) -> None:

@@ -283,10 +283,8 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TableResul
     """Every table of the registry, assembled from nothing and filled with made numbers."""
     call = stored_request("quick", [0, 1, 2], tmp_path_factory.mktemp("results"))
     filled = {}
-    tables = list(call.registry.tables.values())
-    plan = call.plan(tables)
-    for table in tables:
-        empty = assemble(table, plan, call.resolver, call.store, None, None)
+    for planned in call.plan(list(call.registry.tables.values())).tables:
+        empty = assemble(planned, call.store, None)
         rows = tuple(
             replace(
                 row,
@@ -297,7 +295,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TableResul
             else row
             for index, row in enumerate(empty.rows)
         )
-        filled[table.name] = replace(empty, rows=rows)
+        filled[planned.table.name] = replace(empty, rows=rows)
     return filled
 
 
