@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The one door: makes the environment on the first call, then hands over to `python -m experiments`.
+# The one door: makes the environment on the first call, then hands over to `python -m experiments` (experiments/start.py).
 #
 #   ./run_all.sh table8 | all | list | plan table8 | doctor | test | --help
 #
@@ -88,10 +88,10 @@ test)
   ;;
 notebooks)
   make_environment dev "$root/requirements/lock.txt" "$root/requirements/lock-dev.txt"
-  exec "$py" -W ignore -m experiments "$@"
+  exec "$py" -W ignore "$root/experiments/start.py" experiments "$@"
   ;;
 *)
   cd "$here"
-  exec "$py" -W ignore -m experiments "$@"
+  exec "$py" -W ignore "$root/experiments/start.py" experiments "$@"
   ;;
 esac

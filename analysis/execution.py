@@ -23,7 +23,7 @@ from experiments.declare.figure import figure_stem
 from experiments.declare.load import load_registry
 from experiments.errors import SsaError, UnknownNameError, sentence_of
 from experiments.files import write_atomically
-from experiments.machine import PROJECT, cpu_count
+from experiments.machine import cpu_count, search_path
 from experiments.store.workspace import REFERENCE
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ async def execute(notebook: NotebookNode, chosen: Chosen, runtime: Path) -> Note
         **chosen.to_environment(),
         "OMP_NUM_THREADS": "1",  # sums in one order: the same points on every machine
         "IPYTHONDIR": str(runtime),  # no start-up files, no history
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": search_path(),
     }
     try:
         await client.async_execute(env=environment, cleanup_kc=True)

@@ -5,9 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+START = PROJECT / "experiments" / "start.py"
+
+
+def module_command(module: str, *words: str) -> list[str]:
+    """The command that runs a module of ours, whatever lies in the working directory."""
+    return [sys.executable, "-W", "ignore", str(START), module, *words]
+
+
+def search_path() -> str:
+    """PYTHONPATH of a process of ours: the checkout, then what the user set.
+
+    An empty entry would be the working directory, whose files would shadow Python's own.
+    """
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(PROJECT), *filter(None, given)])
 
 
 def git_commit(folder: Path = PROJECT) -> tuple[str | None, bool | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import sys
 from enum import Enum
@@ -305,12 +306,12 @@ def bench(
     """
     import subprocess
 
-    from experiments.machine import PROJECT
+    from experiments.machine import PROJECT, module_command
 
     known = sorted(path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py"))
     if name not in known:
         raise UnknownNameError("benchmark", name, known)
-    command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
+    command = module_command(f"benchmarks.{name}", *context.args)
     if "--help" not in context.args:
         command += ["--out", str(results.resolve() / "benchmarks")]
     raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
@@ -332,7 +333,9 @@ def report(
     """
     import subprocess
 
-    command = [sys.executable, "-W", "ignore", "-m", "analysis.report", *(items or [])]
+    from experiments.machine import module_command
+
+    command = module_command("analysis.report", *(items or []))
     for name in profile or []:
         command += ["--profile", name]
     for folder in registry or []:
@@ -363,8 +366,10 @@ def notebooks(
     """
     import subprocess
 
+    from experiments.machine import module_command
+
     given = {"--results": results, "--row": row, "--jobs": jobs, "--out": out}
-    command = [sys.executable, "-W", "ignore", "-m", "analysis.execution", *(names or [])]
+    command = module_command("analysis.execution", *(names or []))
     command += ["--profile", profile]
     for folder in registry or []:
         command += ["--registry", str(folder)]
@@ -428,6 +433,9 @@ def expand(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # a locale without "–" or a file's name prints "?"
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         completion.answer_shells()
         code = app(

@@ -250,7 +250,7 @@ def sources_used(modules: Sequence[str]) -> dict[str, Path]:
 def _imported(path: Path) -> list[str]:
     """Names of modules of :data:`PACKAGE` that a file may import."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

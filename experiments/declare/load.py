@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,10 @@ from experiments.errors import RegistryError, UnknownNameError
 from experiments.machine import PROJECT
 
 HERE = PROJECT / "experiments"
+#: folders of YAML files, one a thing
+DECLARED = ("tables", "figures", "models", "profiles", "protocols", "datasets")
+#: every folder of a registry that is read
+KINDS = (*DECLARED, "classifiers", "data")
 
 
 def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
@@ -42,8 +47,7 @@ def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
 @lru_cache(maxsize=8)
 def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
     for folder in extra:
-        if not folder.is_dir():
-            raise RegistryError(f"The registry folder {folder} does not exist.")
+        _check_layout(folder)
     folders = (HERE, *extra)
     registry = ExperimentRegistry(
         tables=_read_all(folders, "tables", Table),
@@ -65,6 +69,39 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
         _check_rows(figure, registry.tables)
     check_protocols(registry)
     return registry
+
+
+def _check_layout(folder: Path) -> None:
+    """Refuse a registry folder with things that nobody would read: a misspelt name has no effect.
+
+    Beside the folders of :data:`KINDS` there may lie files (a README, a script) and hidden things.
+    """
+    if not folder.is_dir():
+        raise RegistryError(f"The registry folder {folder} does not exist.")
+    if folder.name in KINDS and not any((folder / kind).is_dir() for kind in KINDS):
+        raise RegistryError(
+            f"{folder} is the folder of one kind of things; a registry folder is the one that "
+            f"holds it: --registry {folder.parent}"
+        )
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".yaml", ".yml"):
+            raise RegistryError(
+                f"{path} is read by nobody here; move it into one of {', '.join(DECLARED)}."
+            )
+        if not path.is_dir() or path.name in KINDS or path.name.startswith((".", "__")):
+            continue
+        near = difflib.get_close_matches(path.name, KINDS, n=1, cutoff=0.6)
+        if near or any(path.glob("*.y*ml")):
+            unknown = UnknownNameError("folder of a registry", path.name, KINDS)
+            raise RegistryError(f"{path}: {unknown}")
+    for kind in DECLARED:
+        for path in sorted((folder / kind).glob("*")):
+            hidden = path.name.startswith((".", "_")) or path.name.endswith("~")
+            if path.suffix not in (".yaml", ".md", ".txt") and not hidden:
+                raise RegistryError(
+                    f"{path} is read by nobody: a file of {kind} ends in .yaml; "
+                    f"rename it to {path.stem}.yaml or move it elsewhere."
+                )
 
 
 def _check_rows(figure: Figure, tables: Mapping[str, Table]) -> None:

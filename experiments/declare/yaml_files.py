@@ -30,14 +30,28 @@ def read_yaml(path: Path) -> Any:
 _Fastest: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_Fastest):
-    """Refuses a key that stands twice in one mapping, where YAML would take the last."""
+_MERGE = "tag:yaml.org,2002:merge"
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{twice}' stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+
+class _Loader(_Fastest):
+    """Refuses a key that stands twice in one mapping, where YAML would take the last.
+
+    What a merge key (``<<: *other``) brings may be written anew beside it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[int] = set()  # nodes as written; flattening them repeats merged keys
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if id(node) not in self._checked:
+            self._checked.add(id(node))
+            keys = [
+                "<<" if k.tag == _MERGE else self.construct_object(k, True) for k, _ in node.value
+            ]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{twice}' stands twice", node.start_mark
+                )
+        super().flatten_mapping(node)

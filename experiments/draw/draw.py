@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from experiments.declare.table import Table
 from experiments.draw.drawing import Drawing, DrawnRun, is_drawn, write_drawing
 from experiments.draw.inspection import InspectionError, read_inspection
 from experiments.errors import SsaError, UnknownNameError, sentence_of
-from experiments.machine import PROJECT
+from experiments.machine import module_command, search_path
 from experiments.plan.data import locate
 from experiments.plan.plan import DONE, Plan
 from experiments.plan.stored_rows import StoredRows
@@ -276,9 +275,9 @@ def _hand_over(described: Sequence[Path], console: Console) -> bool:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",  # sums in one order: the same points on every machine
         "SOURCE_DATE_EPOCH": "0",  # no time of drawing in the files
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": search_path(),
     }
-    command = [sys.executable, "-W", "ignore", "-m", "analysis", *map(str, described)]
+    command = module_command("analysis", *map(str, described))
     drawn = subprocess.run(command, env=environment, check=False, stdout=subprocess.PIPE, text=True)
     console.print(escape(drawn.stdout.rstrip()), soft_wrap=True)
     return drawn.returncode == 0

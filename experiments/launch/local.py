@@ -7,7 +7,6 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,7 +20,7 @@ from experiments.declare.profile import Loading
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import CorruptRecordError
 from experiments.files import disk_sentence
-from experiments.machine import PROJECT, cpu_count
+from experiments.machine import cpu_count, module_command, search_path
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked
@@ -199,12 +198,12 @@ def _start(
     environment = os.environ | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": search_path(),
         "PYTHONWARNINGS": "ignore",
         **KEEP_PAGES,
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)) if options.device == "cuda" else "",
     }
-    command = [sys.executable, "-m", "experiments.train.attempt", str(folder.path)]
+    command = module_command("experiments.train.attempt", str(folder.path))
     command += ["--data", str(inputs.data)]
     command += ["--weights", str(inputs.weights)] if inputs.weights else []
     command += [word for folder in inputs.registry for word in ("--registry", str(folder))]

@@ -5,32 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 MISSING = "–"
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
+#: where we set a character otherwise than pylatexenc does; without [, ] and | a cell goes wrong
+_OUR_LATEX = {
     "–": "--",
-    "−": "$-$",
     "≤": r"$\le$",
-    "≠": r"$\neq$",
     "×": r"$\times$",
     "→": r"$\rightarrow$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
-    "τ": r"$\tau$",
-    "λ": r"$\lambda$",
-    "φ": r"$\varphi$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -78,13 +65,32 @@ class Section:
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it stands; ``λ_r`` becomes a symbol with an index."""
-    return re.sub(r"([τλφ])_([a-z])|.", _escape, text, flags=re.DOTALL)
+    escaped = _encoder().unicode_to_latex(text)
+    escaped = re.sub(r"\\ensuremath\{([^{}]*)\}", r"$\1$", escaped)
+    return re.sub(r"(\$\\(?:tau|lambda|varphi))\$\\_([a-z])", r"\1_\2$", escaped)
 
 
-def _escape(match: re.Match[str]) -> str:
-    if match.group(1):
-        return f"{_LATEX[match.group(1)][:-1]}_{match.group(2)}$"
-    return _LATEX.get(match.group(), match.group())
+@lru_cache(maxsize=1)
+def _encoder() -> Any:
+    from pylatexenc.latexencode import (
+        RULE_DICT,
+        RULE_REGEX,
+        UnicodeToLatexConversionRule,
+        UnicodeToLatexEncoder,
+    )
+
+    ours = {ord(character): latex for character, latex in _OUR_LATEX.items()}
+    readable = [(re.compile("[À-ž“”·]"), lambda match: match.group())]  # LaTeX reads them in UTF-8
+    return UnicodeToLatexEncoder(
+        conversion_rules=[
+            UnicodeToLatexConversionRule(RULE_DICT, ours, replacement_latex_protection="none"),
+            UnicodeToLatexConversionRule(RULE_REGEX, readable, replacement_latex_protection="none"),
+            "defaults",
+        ],
+        replacement_latex_protection="braces-after-macro",
+        unknown_char_policy="keep",
+        unknown_char_warning=False,
+    )
 
 
 def with_arrow(signed: str) -> str:

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from experiments.files import write_atomically
+from experiments.machine import START
 from experiments.store.folder import RunFolder
 from experiments.store.records import Failure
 from experiments.store.store import Store
@@ -47,7 +48,7 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "experiments.train.member", *arguments)
+        elastic_launch(config, sys.executable)(str(START), "experiments.train.member", *arguments)
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         _explain(folder, rank, processes, first.exitcode)

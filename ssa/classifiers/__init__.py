@@ -5,8 +5,8 @@ from ssa.classifiers.base import (
     ClassifierConfig,
     Inspection,
     PixelClassifier,
-    build_classifier,
 )
+from ssa.classifiers.build import build_classifier
 from ssa.classifiers.cac import CacClassifier
 from ssa.classifiers.dnc import DncClassifier
 from ssa.classifiers.gmmseg import GmmSegClassifier

@@ -158,20 +158,7 @@ def build_classifier(
     overrides: dict[str, Any] | None = None,
     **head_settings: Any,
 ) -> PixelClassifier:
-    """Build the classifier ``name`` from one of its presets with some switches changed.
-
-    Args:
-        name: a name in :data:`CLASSIFIERS`.
-        channels: D.
-        num_classes: K.
-        preset: None is the class's default preset.
-        overrides: configuration fields that differ from the preset.
-        head_settings: ``dropout_ratio``, ``ignore_index``, ``align_corners``.
-
-    Raises:
-        UnknownNameError: no such classifier or preset.
-        ConfigurationError: no such field, or an invalid combination.
-    """
+    """What :func:`ssa.classifiers.build_classifier` does once every name is known to be right."""
     cls = CLASSIFIERS[name]
     config = cls.Config.preset(preset or cls.Config.default_preset, **(overrides or {}))
     return cls(channels, num_classes, config, **head_settings)

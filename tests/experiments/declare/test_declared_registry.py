@@ -13,6 +13,7 @@ from lab import TABLES, write_registry
 from experiments.declare.load import load_registry
 from experiments.declare.profile import Profile
 from experiments.declare.registry import paper_items
+from experiments.declare.yaml_files import read_yaml
 from experiments.errors import RegistryError, UnknownNameError
 from experiments.plan.resolve import Resolver
 from experiments.store.workspace import Workspace
@@ -103,6 +104,61 @@ def test_a_file_that_is_wrong_is_named_with_what_is_wrong(
     sentence = refused(folder)
     assert says in sentence
     assert "one" in sentence
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("tables/x.yml", "rename it to x.yaml"),
+        ("table/x.yaml", "Did you mean 'tables'"),
+        ("classifer/x.py", "Did you mean 'classifiers'"),
+        ("profil/notes.txt", "Did you mean 'profiles'"),
+        ("mine/x.yaml", "Unknown folder of a registry 'mine'"),
+        ("pair.yaml", "move it into one of tables"),
+    ],
+)
+def test_what_nobody_would_read_is_refused(folder: Path, place: str, says: str) -> None:
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).write_text(TABLES["pair"])
+    sentence = refused(folder)
+    assert says in sentence
+    assert str(folder / place.split("/")[0]) in sentence
+
+
+def test_the_folder_of_one_kind_is_no_registry(folder: Path) -> None:
+    assert f"--registry {folder}" in refused(folder / "tables")
+
+
+def test_notes_scripts_and_hidden_files_may_lie_in_a_registry(folder: Path) -> None:
+    for place in ("README.md", "make.py", ".git/x.yaml", "tables/notes.md", "tables/.x.yaml.swp"):
+        (folder / place).parent.mkdir(exist_ok=True)
+        (folder / place).write_text("")
+    assert "pair" in load_registry([folder]).tables
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("a: &b {x: 1, y: 2}\nc: {<<: *b, x: 3}", {"x": 3, "y": 2}),
+        ("a: &b {x: 1}\nb: &d {y: 2}\nc: {<<: [*b, *d]}", {"x": 1, "y": 2}),
+        ("a: {deep: {deep: &b {<<: {x: 2}, x: 1}}}\nc: {<<: *b, z: 0}", {"x": 1, "z": 0}),
+    ],
+    ids=["anew", "several", "nested"],
+)
+def test_merge_keys_work(tmp_path: Path, text: str, means: dict[str, int]) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    assert read_yaml(tmp_path / "x.yaml")["c"] == means
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "a: &b {x: 1}\nc: {<<: *b, y: 1, y: 2}", "a: &b {}\nc: {<<: *b, <<: *b}"]
+)
+def test_a_key_that_stands_twice_is_refused_also_beside_a_merge_key(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(RegistryError, match="stands twice"):
+        read_yaml(tmp_path / "x.yaml")
 
 
 def test_a_folder_where_a_file_should_be(folder: Path) -> None:

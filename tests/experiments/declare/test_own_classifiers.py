@@ -144,6 +144,16 @@ def test_a_mended_file_is_taken_up_in_the_same_process(tmp_path: Path) -> None:
     assert "mended" in CLASSIFIERS
 
 
+@pytest.mark.parametrize("coding", ["utf-8-sig", "latin-1"])
+def test_a_file_may_say_its_own_coding(tmp_path: Path, coding: str) -> None:
+    cookie = "# coding: latin-1\n# é\n" if coding == "latin-1" else ""
+    path = write(tmp_path, "coded", "")
+    path.write_bytes((cookie + WHOLE.format(name="coded", extra="")).encode(coding))
+    take_up([tmp_path])
+    used = code_used([build_classifier("coded", 3, 2)])
+    assert "user_classifiers.coded" in used
+
+
 def test_two_folders_cannot_hold_a_file_of_one_name(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write(tmp_path / folder, "twice", WHOLE.format(name=f"twice_{folder}", extra=""))

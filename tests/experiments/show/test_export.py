@@ -254,6 +254,14 @@ def test_what_latex_would_take_for_a_command_is_escaped(character: str) -> None:
     assert escaped.endswith("b")
 
 
+def test_symbols_of_formulas_are_printed_too(tmp_path: Path) -> None:
+    text = "±2 ≈ Δ², ≥ 3 °C … ‘α’ Å × é–ž"
+    escaped = escape_latex(text)
+    assert r"$\pm$" in escaped
+    assert r"$\Delta$" in escaped
+    compiles(escaped, tmp_path)
+
+
 def compiles(body: str, folder: Path) -> None:
     (folder / "preamble.tex").write_text(PREAMBLE)
     start = "\\documentclass{article}\\input{preamble}"

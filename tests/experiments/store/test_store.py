@@ -248,7 +248,7 @@ def test_arrays_come_back_as_numpy_would_read_them(array: Any) -> None:
 
 
 def test_arrays_of_objects_are_not_read() -> None:
-    with pytest.raises(ValueError, match="objects"):
+    with pytest.raises(ValueError, match="Object arrays"):
         npz_arrays(npz_bytes(one=np.array([{}])))
 
 
