@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from rich.console import Console
@@ -56,8 +57,8 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
     tables = _asked_tables(request, item)
     plan = request.plan(tables)
     asked = plan.only(request.rows)
-    if request.remake_stale and _set_stale_aside(request, asked):
-        asked = request.plan(tables).only(request.rows)
+    if request.remake_stale:
+        asked = _with_stale_to_do(asked)
     outcomes = train_and_show(request, asked) if asked.to_do else []
     if outcomes:
         plan = request.plan(tables)
@@ -83,9 +84,16 @@ def _asked_tables(request: Request, item: str) -> list[Table]:
     return tables
 
 
-def _set_stale_aside(request: Request, plan: Plan) -> int:
-    stale = [run.spec.run_id for run in plan.runs if run.state == "stale"]
-    return sum(request.store.set_whole_aside(run_id) is not None for run_id in stale)
+def _with_stale_to_do(plan: Plan) -> Plan:
+    """The plan with its stale runs to be trained; each record stays until the new one is ready."""
+    return Plan(
+        tuple(
+            replace(cell, run=replace(cell.run, state="remade"))
+            if cell.run and cell.run.state == "stale"
+            else cell
+            for cell in plan.cells
+        )
+    )
 
 
 def _show_tables(

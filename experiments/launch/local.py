@@ -143,10 +143,10 @@ def launch(
         while queue or elsewhere or children:
             while queue and len(children) < options.jobs:
                 run = queue.popleft()
-                if run.state == "damaged":
-                    store.set_aside(run.spec.run_id)
                 devices = options.devices({d for child in children for d in child.devices})
                 try:
+                    if run.state == "damaged":
+                        store.set_aside(run.spec.run_id)
                     child = _start(run, store, inputs_of(run.spec), options, devices)
                 except (SsaError, OSError) as error:  # this run's own: the others go on
                     settle(Outcome(run.spec, "failed", _why_not_started(error, run, store)))
@@ -214,6 +214,7 @@ def _start(
     command += ["--weights", str(inputs.weights)] if inputs.weights else []
     command += [word for folder in inputs.registry for word in ("--registry", str(folder))]
     command += ["--device", options.device, "--threads", threads, "--parent", str(os.getpid())]
+    command += ["--remake"] if run.state == "remade" else []
     command += ["--workers", str(options.loading.workers)]
     command += ["--checkpoint-every", str(options.checkpoint_every_s)]
     command += ["--cache-images"] if options.loading.cache_images else []
@@ -251,7 +252,8 @@ def _outcome(child: _Child, store: Store) -> Outcome:
         record = store.read(spec.run_id)
     except (CorruptRecordError, StoreError) as error:
         return Outcome(spec, "failed", str(error), seconds)
-    if record is not None:
+    kept = child.run.state == "remade" and child.process.returncode != 0  # the former record
+    if record is not None and not kept:
         return Outcome(spec, "trained", "", seconds)
     failure = store.read_failure(spec.run_id)
     return Outcome(spec, "failed", failure.sentence if failure else _last_words(child), seconds)

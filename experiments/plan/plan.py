@@ -19,7 +19,7 @@ from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.store import Store
 
-State = Literal["cached", "stale", "missing", "damaged", "running", "blocked"]
+State = Literal["cached", "stale", "remade", "missing", "damaged", "running", "blocked"]
 
 #: states in which there is nothing left to run
 DONE: frozenset[State] = frozenset({"cached", "stale"})

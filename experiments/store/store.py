@@ -188,24 +188,6 @@ class Store:
                 return set_file_aside(folder.record, "damaged")
         return None
 
-    def set_whole_aside(self, run_id: str) -> Path | None:
-        """Rename a whole record and its areas so that the run is made anew; nothing is deleted.
-
-        Returns the record's new name; None if there is no record or another call trains the run.
-
-        Raises:
-            CorruptRecordError: the record is damaged.
-        """
-        folder = self.folder(run_id)
-        with run_lock(folder) as mine:
-            if not mine or self.read(run_id) is None:
-                return None
-            aside = set_file_aside(
-                folder.record, "replaced"
-            )  # first: areas without a record are nothing
-            set_file_aside(folder.per_image, "replaced")
-            return aside
-
 
 def _refuse_newer(document: dict[str, Any], folder: RunFolder) -> None:
     """A newer record is whole: setting it aside would take it from the checkout that wrote it.
