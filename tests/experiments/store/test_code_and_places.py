@@ -29,8 +29,6 @@ SPEC, AREAS = make_spec(), make_areas(0)
 def test_what_is_reached_by_import_counts_and_alternatives_do_not() -> None:
     roots = {"ssa.classifiers.ssa", "ssa.datasets.segmentation", "ssa.mask_classifiers.head"}
     used = reached(roots)
-        {"ssa.classifiers.ssa", "ssa.datasets.segmentation", "ssa.mask_classifiers.head"}
-    )
     assert {"ssa.datasets.pixels", "ssa.classifiers.parts.teacher"} <= used
     assert {"ssa.mask_classifiers.criterion", "ssa.mask_classifiers.points"} <= used
     assert not {"ssa.classifiers.dnc", "ssa.classifiers.gmmseg", "ssa.datasets.camvid"} & used
