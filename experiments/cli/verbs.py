@@ -53,10 +53,9 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
         UnknownNameError: no row of ``item`` fits the pattern of this request.
     """
     plan = request.plan(_asked_tables(request, item))
-    if request.remake_stale:
-        stale = _set_stale_aside(request, plan.only(request.rows))
-        plan = plan.after(stale, request.store, request.costs)
     asked = plan.only(request.rows)
+    if request.remake_stale:
+        asked = asked.remaking()
     outcomes = train_and_show(request, asked) if asked.to_do else []
     plan = plan.after([outcome.spec.run_id for outcome in outcomes], request.store)
     _show_tables(request, plan, console, style)
@@ -78,12 +77,6 @@ def _asked_tables(request: Request, item: str) -> list[Table]:
     if request.rows is not None and not any(fnmatchcase(row, request.rows) for row in rows):
         raise UnknownNameError(f"row of {item}", request.rows, rows)
     return tables
-
-
-def _set_stale_aside(request: Request, plan: Plan) -> list[str]:
-    """Set stale records aside; the ids of their runs."""
-    stale = [run.spec.run_id for run in plan.runs if run.state == "stale"]
-    return [run_id for run_id in stale if request.store.set_whole_aside(run_id) is not None]
 
 
 def _show_tables(request: Request, plan: Plan, console: Console, style: str | None) -> None:

@@ -228,9 +228,10 @@ def source_of(module: str) -> Path | None:
     """The file of the user's module ``module``; None if no folder taken up holds it."""
     package = sys.modules.get(PACKAGE)
     for place in getattr(package, "__path__", ()):
-        path = Path(place) / f"{module.removeprefix(PACKAGE + '.')}.py"
-        if path.is_file():
-            return path
+        stem = Path(place, *module.removeprefix(f"{PACKAGE}.").split("."))
+        for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
+            if path.is_file():
+                return path
     return None
 
 
@@ -243,18 +244,26 @@ def sources_used(modules: Sequence[str]) -> dict[str, Path]:
         path = source_of(name)
         if path is not None and name not in found:
             found[name] = path
-            queue += _imported(path)
+            queue += [*_imported(path, name), *_packages_above(name)]
     return found
 
 
-def _imported(path: Path) -> list[str]:
-    """Names of modules of :data:`PACKAGE` that a file may import."""
+def _packages_above(name: str) -> list[str]:
+    """The users' packages that importing ``name`` runs first."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(2, len(parts))]
+
+
+def _imported(path: Path, name: str) -> list[str]:
+    """Names of modules of :data:`PACKAGE` that the file of the module ``name`` may import."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            origin = PACKAGE if node.level else ""
+            above = len(package) - node.level + 1
+            origin = ".".join(package[:above]) if node.level else ""
             base = ".".join(part for part in (origin, node.module) if part)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [name for name in names if name.startswith(f"{PACKAGE}.")]

@@ -11,7 +11,7 @@ from experiments.plan.request import Request
 
 def counter_of(request: Request) -> Counter:
     """Counts networks and remembers the counts among the request's results."""
-    return Counter(request.registry, request.workspace.results / "complexity")
+    return Counter(request.registry, request.workspace.complexity)
 
 
 def counts_of(table: Table, counter: Counter) -> dict[str, Count]:

@@ -94,6 +94,8 @@ def of_complexity(measured: float | None, reported: float | None, *, digits: int
     difference = measured - reported
     if round(measured, digits) == round(reported, digits):
         return Verdict("reproduced", "equal to the printed digit")
+    if reported == 0:
+        return Verdict("different", f"{difference:+.1f} where the paper prints 0")
     share = abs(difference) / abs(reported)
     if share <= 0.02:
         return Verdict("reproduced", f"{share:.1%} off the printed number")

@@ -18,8 +18,8 @@ from typing import IO, Literal, Protocol
 
 from experiments.declare.profile import Loading
 from experiments.declare.run_spec import RunSpec
-from experiments.errors import CorruptRecordError
-from experiments.files import disk_sentence
+from experiments.errors import CorruptRecordError, SsaError, StoreError
+from experiments.files import disk_sentence, writing
 from experiments.machine import cpu_count, module_command, search_path
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
@@ -142,10 +142,15 @@ def launch(
         while queue or elsewhere or children:
             while queue and len(children) < options.jobs:
                 run = queue.popleft()
-                if run.state == "damaged":
-                    store.set_aside(run.spec.run_id)
                 devices = options.devices({d for child in children for d in child.devices})
-                children.append(_start(run, store, inputs_of(run.spec), options, devices))
+                try:
+                    if run.state == "damaged":
+                        store.set_aside(run.spec.run_id)
+                    child = _start(run, store, inputs_of(run.spec), options, devices)
+                except (SsaError, OSError) as error:  # this run's own: the others go on
+                    settle(Outcome(run.spec, "failed", _why_not_started(error, run, store)))
+                    continue
+                children.append(child)
                 watcher.started(run)
             for child in [c for c in children if c.process.poll() is not None]:
                 children.remove(child)
@@ -201,32 +206,53 @@ def _start(
         "PYTHONPATH": search_path(),
         "PYTHONWARNINGS": "ignore",
         **KEEP_PAGES,
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)) if options.device == "cuda" else "",
+        "CUDA_VISIBLE_DEVICES": visible_devices(devices) if options.device == "cuda" else "",
     }
     command = module_command("experiments.train.attempt", str(folder.path))
     command += ["--data", str(inputs.data)]
     command += ["--weights", str(inputs.weights)] if inputs.weights else []
     command += [word for folder in inputs.registry for word in ("--registry", str(folder))]
-    command += ["--device", options.device, "--threads", threads]
+    command += ["--device", options.device, "--threads", threads, "--parent", str(os.getpid())]
+    command += ["--remake"] if run.state == "remade" else []
     command += ["--workers", str(options.loading.workers)]
     command += ["--checkpoint-every", str(options.checkpoint_every_s)]
     command += ["--cache-images"] if options.loading.cache_images else []
     command += ["--packed", str(options.packed)] if options.packed else []
     command += ["--processes", str(options.processes)] if options.processes > 1 else []
-    log = folder.log.open("ab")
+    with writing(folder.log):
+        log = folder.log.open("ab")
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
     )
     return _Child(run, folder, process, log, time.monotonic(), devices)
 
 
+def visible_devices(devices: Sequence[int]) -> str:
+    """CUDA_VISIBLE_DEVICES of a child: ``devices`` count within the list that this call was given.
+
+    Its entries may be numbers or UUIDs; without the variable the numbers are the machine's own.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return ",".join(map(str, devices))
+    entries = [entry.strip() for entry in given.split(",")]
+    return ",".join(entries[device] for device in devices)
+
+
+def _why_not_started(error: SsaError | OSError, run: PlannedRun, store: Store) -> str:
+    if isinstance(error, SsaError):
+        return str(error)
+    return disk_sentence(error, Path(error.filename or store.folder(run.spec.run_id).path))
+
+
 def _outcome(child: _Child, store: Store) -> Outcome:
     spec, seconds = child.run.spec, time.monotonic() - child.began
     try:
         record = store.read(spec.run_id)
-    except CorruptRecordError as error:
+    except (CorruptRecordError, StoreError) as error:
         return Outcome(spec, "failed", str(error), seconds)
-    if record is not None:
+    kept = child.run.state == "remade" and child.process.returncode != 0  # the former record
+    if record is not None and not kept:
         return Outcome(spec, "trained", "", seconds)
     failure = store.read_failure(spec.run_id)
     return Outcome(spec, "failed", failure.sentence if failure else _last_words(child), seconds)

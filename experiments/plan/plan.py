@@ -21,7 +21,7 @@ from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.store import Store
 
-State = Literal["cached", "stale", "missing", "damaged", "running", "blocked"]
+State = Literal["cached", "stale", "remade", "missing", "damaged", "running", "blocked"]
 
 #: states in which there is nothing left to run
 DONE: frozenset[State] = frozenset({"cached", "stale"})
@@ -193,6 +193,12 @@ class Plan:
         """The plan after something was done to these runs: they alone are looked up again."""
         again = [run.spec for run in self.runs if run.spec.run_id in run_ids]
         runs = {spec.run_id: look_up(spec, store, costs) for spec in again}
+        return self._with_rows(lambda rows: [row.with_runs(runs) for row in rows])
+
+    def remaking(self) -> Plan:
+        """The plan with its stale runs to be trained; each record stays until its new one."""
+        stale = [run for run in self.runs if run.state == "stale"]
+        runs = {run.spec.run_id: replace(run, state="remade") for run in stale}
         return self._with_rows(lambda rows: [row.with_runs(runs) for row in rows])
 
     def _with_rows(self, change: Callable[[Sequence[PlannedRow]], list[PlannedRow]]) -> Plan:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """State to resume from."""
         return self.path / "checkpoint.pth"
+
+    @property
+    def checkpoint_code(self) -> Path:
+        """With what code the checkpoint was made."""
+        return self.path / "checkpoint.code.json"
 
     @property
     def failure(self) -> Path:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from experiments.files import writing
-
-if TYPE_CHECKING:
-    pass
 from experiments.store.folder import RunFolder
+
+#: what file systems without flock say (Lustre and NFS mounted without locks)
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 @contextlib.contextmanager
 def run_lock(folder: RunFolder) -> Iterator[bool]:
     """Hold the lock of a run; yields False at once if another process holds it.
 
-    The kernel drops the lock when its holder dies, however it dies.
+    The kernel drops the lock when its holder dies, however it dies. A file system without locks
+    cannot say who trains: the run then goes on unguarded, with a sentence in its log.
 
     Raises:
         StoreError: the lock file cannot be written.
@@ -31,16 +33,37 @@ def run_lock(folder: RunFolder) -> Iterator[bool]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            mine = False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(
+                f"{folder.path} lies on a file system without locks ({error.strerror}): do not "
+                "start the same run twice at once.",
+                file=sys.stderr,
+            )
+            mine = True
         else:
-            yield True
+            mine = True
+        yield mine
     finally:
         os.close(handle)
 
 
 def is_locked(folder: RunFolder) -> bool:
     """Whether a living process trains this run now."""
-    if not folder.lock.exists():
+    try:
+        handle = os.open(folder.lock, os.O_RDONLY)  # asking must work in a read-only folder
+    except OSError:
         return False
-    with run_lock(folder) as mine:
-        return not mine
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    finally:
+        os.close(handle)
+    return False

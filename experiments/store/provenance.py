@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,8 @@ RUNNING = frozenset(
 )
 #: modules of the method that cannot
 INERT = frozenset({"ssa", "ssa.errors", "ssa.registry"})
+#: modules of the method that a run's config names by a string, whose objects nobody hands in
+ALWAYS = frozenset({"ssa.datasets.sampler"})
 
 
 def code_used(objects: Iterable[object]) -> dict[str, str]:
@@ -54,14 +57,18 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
     Args:
         objects: the modules of the network, the data sets.
     """
-    used = {cls.__module__ for thing in objects for cls in type(thing).__mro__}
+    things = list(objects)
+    for thing in objects:
+        things += getattr(getattr(thing, "pipeline", None), "transforms", ())
+    named = {cls.__module__ for thing in things for cls in type(thing).__mro__}
+    used = reached({name for name in named if name.startswith("ssa.")} | ALWAYS) | named
     digests: dict[str, str] = {}
     for name, module in sorted(sys.modules.items()):
         if name.split(".")[0] not in ("ssa", "experiments") or not _has_source(module):
             continue
         if not _counts(name) or (_is_alternative(name) and name not in used):
             continue
-        if not says_something(Path(str(module.__file__)).read_bytes()):
+        if not _says_something(str(module.__file__)):
             continue
         digests[name] = _source_digest(str(module.__file__))
     if "ssa.losses.native" in digests:
@@ -69,6 +76,96 @@ def code_used(objects: Iterable[object]) -> dict[str, str]:
             digests[str(path.relative_to(PROJECT))] = _source_digest(str(path))
     own = sources_used(sorted(used))
     return digests | {name: _source_digest(str(path)) for name, path in sorted(own.items())}
+
+
+def reached(roots: Iterable[str]) -> set[str]:
+    """The modules of ``ssa`` among ``roots`` and all that they import, in functions as well.
+
+    A name that a package's ``__init__`` hands on counts as the module that defines it, so that the
+    alternatives beside it stay out; what is imported for types only does not count.
+    """
+    queue, names = list(roots), set[str]()
+    while queue:
+        name = queue.pop()
+        if name not in names:
+            names.add(name)
+            queue += _imports(name)
+    return names
+
+
+def remember_code(folders: Iterable[Path] = ()) -> dict[str, str]:
+    """Take what every file of ours means now; later edits change no digest of this process.
+
+    To be called right after the imports: the files then still say what runs.
+
+    Args:
+        folders: a user's own registry folders.
+
+    Returns: path → sha256, of all that could change a number.
+    """
+    sources = [path for path in (PROJECT / "ssa").rglob("*") if path.suffix in (".py", ".c")]
+    sources += [PROJECT.joinpath(*name.split(".")).with_suffix(".py") for name in RUNNING]
+    sources += [path for each in folders for path in (each / "classifiers").rglob("*.py")]
+    for path in sources:
+        if path.suffix == ".py":
+            _says_something(str(path))
+    return {str(path): _source_digest(str(path)) for path in sorted(sources)}
+
+
+@lru_cache(maxsize=1024)
+def _says_something(path: str) -> bool:
+    try:
+        return says_something(Path(path).read_bytes())
+    except (SyntaxError, ValueError):
+        return True
+
+
+def _source(module: str) -> Path | None:
+    path = PROJECT.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return source if source.exists() else None
+
+
+@lru_cache(maxsize=512)
+def _imports(module: str) -> tuple[str, ...]:
+    """The modules of ``ssa`` from which the module takes something."""
+    source = _source(module)
+    if source is None or source.name == "__init__.py":
+        return ()  # a package hands on; what is taken through it is resolved by name
+    names: list[str] = []
+    for node in _executed(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names += [_defining(node.module, alias.name) for alias in node.names]
+    return tuple(name for name in names if name.startswith("ssa.") and name not in INERT)
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+            for each in child.orelse:
+                yield each
+                yield from _executed(each)
+            continue
+        yield child
+        yield from _executed(child)
+
+
+def _defining(package: str, name: str) -> str:
+    """The module that defines what ``from package import name`` takes."""
+    if _source(f"{package}.{name}") is not None:
+        return f"{package}.{name}"
+    source = _source(package)
+    if source is None or source.name != "__init__.py":
+        return package
+    for node in ast.parse(source.read_bytes()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _defining(node.module, alias.name)
+    return package
 
 
 def _counts(name: str) -> bool:

@@ -4,6 +4,7 @@
 
     results/runs/<run id>/spec.json        what is to be run
                           lock             held (flock) by the process that trains it
+                          checkpoint.code.json   with what code the checkpoint was made
                           progress.json    how far it is, for the watcher
                           checkpoint.pth   the last state, until the record is written
                           failure.json     why the last attempt ended, if it failed
@@ -18,6 +19,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from pydantic import ValidationError
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import CorruptRecordError, StoreError
 from experiments.files import write_atomically, writing
-from experiments.store.records import Failure, Record, seal, unseal
+from experiments.store.records import RECORD_VERSION, Failure, Record, seal, unseal
 
 if TYPE_CHECKING:
     from experiments.store.areas import ImageAreas
@@ -64,6 +66,7 @@ class Store:
 
         Raises:
             CorruptRecordError: the record or its areas are truncated or changed.
+        StoreError: they cannot be read, or a newer version of this project wrote them.
         """
         folder = self.folder(run_id)
         try:
@@ -76,14 +79,28 @@ class Store:
                 "another folder with --results."
             ) from None
         try:
-            record = Record.model_validate(unseal(raw.decode()))
-        except (ValueError, ValidationError) as error:
+            document = unseal(raw.decode())
+            _refuse_newer(document, folder)
+            record = Record.model_validate(document)
+        except ValidationError as error:
+            unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
+            if unknown and len(unknown) == error.error_count():
+                fields = ", ".join(".".join(map(str, each["loc"])) for each in unknown)
+                raise _newer(folder, f"it holds {fields}") from None
+            reason = str(error).splitlines()[0]
+            raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
+        except ValueError as error:
             reason = str(error).splitlines()[0]
             raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
         try:
             digest = hashlib.sha256(folder.per_image.read_bytes()).hexdigest()
         except FileNotFoundError:
             raise CorruptRecordError(f"{folder.per_image} is missing beside its record.") from None
+        except OSError as error:
+            raise StoreError(
+                f"{folder.per_image} cannot be read ({error.strerror}); mend its permissions or "
+                "name another folder with --results."
+            ) from None
         if digest != record.per_image_sha256:
             raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
         return record
@@ -142,9 +159,18 @@ class Store:
         folder = self.folder(record.run_id)
         if weights is not None:
             write_atomically(folder.weights, weights)
+        if folder.record.exists():  # made anew: the former one was valid until now, and is kept
+            for path in (folder.record, folder.per_image):
+                if path.exists():
+                    write_atomically(_free_name(path, "replaced"), path.read_bytes())
         write_atomically(folder.per_image, areas)
         write_atomically(folder.record, seal(record.model_dump(mode="json")))
-        for path in (folder.checkpoint, folder.failure, folder.progress):
+        for path in (
+            folder.checkpoint,
+            folder.checkpoint_code,
+            folder.failure,
+            folder.progress,
+        ):
             path.unlink(missing_ok=True)
 
     def set_aside(self, run_id: str) -> Path | None:
@@ -159,30 +185,37 @@ class Store:
             try:
                 self.read(run_id)
             except CorruptRecordError:
-                return _rename(folder.record, "damaged")
+                return set_file_aside(folder.record, "damaged")
         return None
 
-    def set_whole_aside(self, run_id: str) -> Path | None:
-        """Rename a whole record and its areas so that the run is made anew; nothing is deleted.
 
-        Returns the record's new name; None if there is no record or another call trains the run.
+def _refuse_newer(document: dict[str, Any], folder: RunFolder) -> None:
+    """A newer record is whole: setting it aside would take it from the checkout that wrote it.
 
-        Raises:
-            CorruptRecordError: the record is damaged.
-        """
-        folder = self.folder(run_id)
-        with run_lock(folder) as mine:
-            if not mine or self.read(run_id) is None:
-                return None
-            aside = _rename(folder.record, "replaced")  # first: areas without a record are nothing
-            _rename(folder.per_image, "replaced")
-            return aside
+    Raises:
+        StoreError: this checkout cannot read the record.
+    """
+    version = document.get("version")
+    if isinstance(version, int) and version > RECORD_VERSION:
+        raise _newer(folder, f"version {version}, this one reads {RECORD_VERSION}")
 
 
-def _rename(path: Path, word: str) -> Path:
+def _newer(folder: RunFolder, reason: str) -> StoreError:
+    return StoreError(
+        f"{folder.record} was written by a newer version of this project ({reason}): update this "
+        "checkout or name another folder with --results."
+    )
+
+
+def _free_name(path: Path, word: str) -> Path:
+    """The next ``<name>.<word><number>`` that nothing has."""
+    names = (path.with_name(f"{path.name}.{word}{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
+
+
+def set_file_aside(path: Path, word: str) -> Path:
     """Give a file the next free name ``<name>.<word><number>``."""
-    taken = len(list(path.parent.glob(f"{path.name}.{word}*")))
-    aside = path.with_name(f"{path.name}.{word}{taken or ''}")
+    aside = _free_name(path, word)
     with writing(aside):
         path.replace(aside)
     return aside

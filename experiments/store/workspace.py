@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,4 +31,20 @@ class Workspace:
     @property
     def cache(self) -> Path:
         """Made data and digests, remembered between calls."""
-        return self.results / "cache"
+        return self.scratch / "cache"
+
+    @property
+    def complexity(self) -> Path:
+        """Counts of networks, remembered between calls."""
+        return self.scratch / "complexity"
+
+    @property
+    def scratch(self) -> Path:
+        """Where what is only remembered goes: the results, unless they are the shipped ones."""
+        if self.results.resolve() != REFERENCE.resolve() and (
+            not self.results.exists() or os.access(self.results, os.W_OK)
+        ):
+            return self.results
+        from platformdirs import user_cache_path
+
+        return user_cache_path("ssa-seg-lab")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -26,13 +27,15 @@ from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import SsaError, sentence_of
 from experiments.files import disk_sentence, write_atomically
+from experiments.machine import PROJECT
 from experiments.store.folder import RunFolder
 from experiments.store.lock import run_lock
 from experiments.store.records import Failure
-from experiments.store.store import Store
+from experiments.store.store import Store, set_file_aside
 
 if TYPE_CHECKING:
     from experiments.train.config import Surroundings
+from experiments.store.provenance import remember_code
 from experiments.store.records import now
 from experiments.train.trainer import train
 
@@ -67,16 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache-images", action="store_true", help="keep images in memory")
     parser.add_argument("--packed", type=Path, help="folder of memory-mapped copies of the images")
     parser.add_argument("--processes", type=int, default=1, help="that share every batch")
+    parser.add_argument("--parent", type=int, help="process that started this one")
+    parser.add_argument("--remake", action="store_true", help="though there is a record")
     parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds")
     options = parser.parse_args(arguments)
-    _die_with_parent()
     folder = RunFolder(options.folder.resolve())
+    _die_with_parent(None if _is_member(folder) else options.parent)
     store = Store(folder.path.parent.parent)
     if options.processes > 1 and _is_member(folder):  # whoever started us holds the lock
         return _guarded(folder, store, options)
     with run_lock(folder) as mine:
         if not mine:
             return BUSY
+        try:
+            _tie_to_code(folder, options)
+        except SsaError as error:
+            return _fail(folder, str(error))
         if options.processes > 1:
             from experiments.train.processes import supervise
 
@@ -89,9 +98,12 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
     """Train; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
     try:
         spec = RunSpec.model_validate_json(folder.spec.read_text())
-        if store.read(spec.run_id) is not None:  # another process finished it while we started
+        if (
+            not options.remake and store.read(spec.run_id) is not None
+        ):  # another process finished it while we started
             return 0
         take_up_for(spec, options.registry, options.data)
+        remember_code(options.registry)
         around = _surroundings(folder, options)
         if around.processes > 1:
             _join(around)
@@ -144,6 +156,36 @@ def _join(around: Surroundings) -> None:
     torch.distributed.init_process_group("nccl" if around.device == "cuda" else "gloo")
 
 
+def _tie_to_code(folder: RunFolder, options: argparse.Namespace) -> None:
+    """Set a checkpoint of other code aside and note with what code those to come are made.
+
+    Raises:
+        StoreError: the disk is full or may not be written.
+    """
+    if folder.record.exists() and not options.remake:
+        return
+    import torch
+
+    code = remember_code(options.registry)
+    files = {os.path.relpath(path, PROJECT): digest for path, digest in code.items()}
+    text = json.dumps({"torch": torch.__version__, "code": files}, indent=1)
+    try:
+        same = folder.checkpoint_code.read_text(encoding="utf-8") == text
+    except OSError:
+        same = False
+    if same:
+        return
+    if folder.checkpoint.exists():
+        aside = set_file_aside(folder.checkpoint, "other")
+        print(
+            f"The checkpoint in {folder.path} was made with other code or another torch; the run "
+            f"starts anew (it is kept as {aside.name}).",
+            file=sys.stderr,
+            flush=True,
+        )
+    write_atomically(folder.checkpoint_code, text)
+
+
 def _is_whole(checkpoint: Path) -> bool:
     """Whether every part of a checkpoint has the checksum that it was written with."""
     try:
@@ -169,10 +211,14 @@ def _fail(folder: RunFolder, sentence: str) -> int:
     return 1
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when its launcher dies, so that no orphan trains on."""
+def _die_with_parent(parent: int | None) -> None:
+    """Ask Linux to end this process when its launcher dies, so that no orphan trains on.
+
+    Args:
+        parent: the launcher, which may have died during our imports; None: whoever it is now.
+    """
     if sys.platform == "linux":
-        parent = os.getppid()
+        parent = os.getppid() if parent is None else parent
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before we asked
             raise SystemExit(1)

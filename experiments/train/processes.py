@@ -31,7 +31,7 @@ def supervise(folder: RunFolder, store: Store, arguments: list[str], processes: 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if store.read(folder.path.name) is not None:
+    if "--remake" not in arguments and store.read(folder.path.name) is not None:
         return 0
     folder.failure.unlink(missing_ok=True)
     logs = folder.path / "work" / "processes"  # torchrun wants one; what is said goes to our log

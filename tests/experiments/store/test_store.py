@@ -121,10 +121,10 @@ def test_a_flipped_bit_is_found_or_harmless(full: Store, where: float, bit: int)
 
 def test_a_record_of_another_form_is_damaged_and_not_guessed_at(full: Store) -> None:
     document = make_record(SPEC, AREAS).model_dump(mode="json")
-    for changed in (document | {"more": 1}, {k: v for k, v in document.items() if k != "scores"}):
-        full.folder(RUN).record.write_text(seal(changed))
-        with pytest.raises(CorruptRecordError):
-            full.read(RUN)
+    del document["scores"]
+    full.folder(RUN).record.write_text(seal(document))
+    with pytest.raises(CorruptRecordError):
+        full.read(RUN)
 
 
 @pytest.mark.parametrize("spoil", ["missing", "truncated", "another"])
