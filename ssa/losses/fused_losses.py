@@ -93,9 +93,7 @@ def upsampled_loss_sums(
             raise their own assertion).
         SecondDerivativeError: in a backward pass with ``create_graph=True``.
     """
-    labels = checked_labels(
-        logits, labels, channels=None, ignore_index=ignore_index, name="logits"
-    )
+    labels = checked_labels(logits, labels, channels=None, ignore_index=ignore_index, name="logits")
     if logits.dtype not in (torch.float32, torch.float64):
         raise LossInputError(
             f"The logits are {logits.dtype}, too coarse for sums over pixels; convert them with "
