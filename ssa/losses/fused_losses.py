@@ -75,7 +75,8 @@ def upsampled_loss_sums(
 
     Args:
         logits: (B, K, h, w), float32 or float64.
-        labels: (B, H, W) or (B, 1, H, W), any integer type; the logits are upsampled bilinearly to (H, W).
+        labels: (B, H, W) or (B, 1, H, W), any integer type; the logits are upsampled
+            bilinearly to (H, W).
         ignore_index: label that takes no part.
         align_corners: of the upsampling.
         cross_entropy: whether the first sum is wanted (else 0).

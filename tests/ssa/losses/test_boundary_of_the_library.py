@@ -1,4 +1,4 @@
-"""What may enter a loss: kernel and fallback refuse the same things and mean the same by a label."""
+"""What may enter a loss: kernel and fallback refuse the same and mean the same by a label."""
 
 from __future__ import annotations
 
