@@ -33,13 +33,6 @@ WORKS: dict[str, dict[str, Any]] = {
     "FPNHead": FOUR | {"feature_strides": [4, 8, 16, 32]},
     "GCHead": ONE,
     "ISAHead": ONE | {"isa_channels": 4},
-    "LRASPPHead": {
-        "in_channels": [16, 16, 16],
-        "in_index": [0, 1, 2],
-        "channels": 8,
-        "branch_channels": (8, 8),
-        "input_transform": "multiple_select",
-    },
     "LightHamHead": FOUR | {"ham_channels": 8, "ham_kwargs": {"MD_R": 4}},
     "NLHead": ONE,
     "PSPHead": ONE | {"pool_scales": (1, 2)},
@@ -190,6 +183,7 @@ def test_every_head_of_the_registry_is_accounted_for() -> None:
 ELSEWHERE = {
     "CCHead",
     "DPTHead",
+    "LRASPPHead",
     "OCRHead",
     "PSAHead",
     "SETRMLAHead",
