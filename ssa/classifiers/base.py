@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ssa.errors import ConfigurationError, UnknownNameError
+from ssa.losses.inputs import check_range, checked_labels
 from ssa.registry import Registry
 
 
@@ -120,16 +121,36 @@ class PixelClassifier(nn.Module, ABC):
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K, h, w) of features (B, D, h, w), as deployed: no upsampling, no softmax."""
 
-    @abstractmethod
     def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The training objective as named scalar terms, each with its weight applied.
 
         The sum of the values is what is minimised. State that a classifier remembers between
-        steps (memories, centroids) is updated here, and only in training mode.
+        steps (memories, centroids) is updated here, and only in training mode. Inputs are checked
+        here, once, for every classifier; the terms themselves are :meth:`_loss`.
 
         Args:
             features: (B, D, h, w).
             labels: (B, H, W) or (B, 1, H, W) class ids of any integer type, at label resolution.
+
+        Raises:
+            LossInputError: features and labels do not belong together: dimensions, channels, types,
+                batch size or device (:func:`ssa.losses.inputs.checked_labels`).
+            LabelRangeError: a label is neither a class nor the ignore value (on the CPU; other
+                devices raise their own assertion).
+        """
+        ids = checked_labels(
+            features, labels, channels=self.channels, ignore_index=self.ignore_index
+        )
+        check_range(ids, self.num_classes, self.ignore_index)
+        return self._loss(features, ids.long())
+
+    @abstractmethod
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """What :meth:`loss` returns, of inputs that it has checked.
+
+        Args:
+            features: (B, D, h, w), floating.
+            labels: (B, H, W), int64, on the features' device; each is a class or the ignore value.
         """
 
     @abstractmethod
@@ -138,11 +159,10 @@ class PixelClassifier(nn.Module, ABC):
 
     def deploy(self) -> nn.Module:
         """A copy in eval mode without what only training needs; its forward is equal."""
-        deployed = copy.deepcopy(self).eval()
-        for name in self.training_only:
-            if hasattr(deployed, name):
-                setattr(deployed, name, None)
-        return deployed
+        # told to be copied already, as None: a memory of gigabytes is dropped, not copied first
+        dropped = [getattr(self, name, None) for name in self.training_only]
+        memo: dict[int, Any] = {id(child): None for child in dropped if child is not None}
+        return copy.deepcopy(self, memo).eval()
 
 
 #: every pixel classifier by its name in tables and configs

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.classifiers.parts.clustering import class_counts, pixel_classes
+from ssa.classifiers.parts.prototypes import at_least_float32, class_softmax_centre
 from ssa.losses.pixel_losses import upsampled_cross_entropy
 
 EPS = 1e-12
@@ -38,8 +39,12 @@ class CacConfig(ClassifierConfig):
 
 
 def cosine_logits(features: Tensor, prototypes: Tensor, scale: float) -> Tensor:
-    """τ · cos between positions of features (B, D, h, w) and prototypes (B, K, D) or (K, D)."""
-    flat = features.flatten(2)
+    """τ · cos between positions of features (B, D, h, w) and prototypes (B, K, D) or (K, D).
+
+    Norms are float32 in half precision too, where 1e-12 is 0.
+    """
+    flat = at_least_float32(features.flatten(2))
+    prototypes = at_least_float32(prototypes)
     flat = flat / (flat.norm(dim=1, keepdim=True) + EPS)
     unit = prototypes / (prototypes.norm(dim=-1, keepdim=True) + EPS)
     return scale * torch.matmul(unit, flat).unflatten(2, features.shape[2:])
@@ -103,14 +108,13 @@ class CacClassifier(PixelClassifier):
 
     def context_prototypes(self, features: Tensor, coarse_logits: Tensor) -> Tensor:
         """c (B, K, D): mean of the features weighted by the coarse prediction, for each image."""
-        share = coarse_logits.softmax(1).flatten(2)
-        return share @ features.flatten(2).transpose(1, 2) / (share.sum(2, keepdim=True) + EPS)
+        return class_softmax_centre(coarse_logits.flatten(2), features.flatten(2))
 
     def adapted_prototypes(self, features: Tensor, coarse_logits: Tensor) -> Tensor:
         """A (B, K, D) = M([c; W])."""
         context = self.context_prototypes(features, coarse_logits)
         weights = self.class_weights.expand(context.shape[0], -1, -1)
-        return self.proj(torch.cat([context, weights], dim=2))
+        return self.proj(torch.cat([context.to(weights.dtype), weights], dim=2))
 
     def teacher_prototypes(self, features: Tensor, classes: Tensor) -> Tensor:
         """m (K, D): mean of the features of every class over the batch; W where it is absent.
@@ -119,7 +123,7 @@ class CacClassifier(PixelClassifier):
             features: (B, D, h, w).
             classes: (B·h·w,) with K for ignored positions.
         """
-        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
+        rows = at_least_float32(features).permute(0, 2, 3, 1).flatten(0, 2)
         sums = rows.new_zeros(self.num_classes + 1, self.channels).index_add(0, classes, rows)
         counts = class_counts(classes, self.num_classes)[:-1, None]
         means = sums[:-1] / counts.clamp(min=1)
@@ -127,7 +131,8 @@ class CacClassifier(PixelClassifier):
 
     def teacher_classifier(self, means: Tensor) -> Tensor:
         """T (K, D) = M'([m; W])."""
-        return self.apd_proj(torch.cat([means, self.class_weights.to(means.dtype)], dim=1))
+        weights = self.class_weights
+        return self.apd_proj(torch.cat([means.to(weights.dtype), weights], dim=1))
 
     def teacher_logits(self, features: Tensor, teacher: Tensor) -> Tensor:
         """t (B, K, h, w) = τ cos(T, x)."""
@@ -144,7 +149,7 @@ class CacClassifier(PixelClassifier):
         coarse = self.conv_seg(self.dropout(features))
         return cosine_logits(features, self.adapted_prototypes(features, coarse), self.config.scale)
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Terms ``ce``, ``coarse_ce``, ``teacher_ce`` and ``distill``; see the class."""
         config, ignore = self.config, self.ignore_index
         coarse = self.conv_seg(self.dropout(features))

@@ -155,7 +155,7 @@ class DncClassifier(PixelClassifier):
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
         return as_map(self.decide(self.similarities(self.embed(self.dropout(features)))), features)
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Term ``ce`` (and ``contrast`` on a bank step); in training mode the state moves."""
         features = self.dropout(features)
         size = (features.shape[2], features.shape[3])

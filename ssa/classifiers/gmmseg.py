@@ -218,7 +218,7 @@ class GmmSegClassifier(PixelClassifier):
             moved = momentum * flat + (1 - momentum) * new.to(old.dtype)
             old.copy_(torch.where(moves, moved, flat).view_as(old))
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Terms ``ce`` and ``contrast``; in training mode memory, means and deviations move."""
         config = self.config
         embeddings = self.embed(features)

@@ -159,7 +159,7 @@ class ProtoSegClassifier(PixelClassifier):
         similarities = self.similarities(self.embed(features))
         return as_map(class_layer_norm(similarities.amax(2), self.mask_norm), features)
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Terms ``ce``, ``ppc`` and ``ppd``; in training mode the prototypes move."""
         config = self.config
         embeddings = self.embed(features)

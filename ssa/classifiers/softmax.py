@@ -81,7 +81,7 @@ class SoftmaxClassifier(PixelClassifier):
         logits = prototype_logits(flat, self.conv_seg.weight.flatten(1), factor)
         return logits.unflatten(2, features.shape[2:])
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The terms ``ce`` and, where switched on, ``dice`` and ``coarse_ce``."""
         config = self.config
         features = self.dropout(features)
@@ -92,6 +92,7 @@ class SoftmaxClassifier(PixelClassifier):
             align_corners=self.align_corners,
             average=config.ce_average,
             dice=config.dice_weight > 0,
+            over_processes=self.training,
         )
         terms = {"ce": config.ce_weight * ce}
         if config.dice_weight > 0:

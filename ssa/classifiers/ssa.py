@@ -209,18 +209,17 @@ class SSAClassifier(PixelClassifier):
         )
         return TeacherDecision(logits, semantic, spatial)
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The terms ``ce dice coarse_ce teacher_ce teacher_dice response semantic spatial``.
 
         Each is there if its weight is not 0, with its weight (and λ) applied.
 
         Args:
             features: S_f (B, D, h, w).
-            labels: (B, H, W) or (B, 1, H, W) class ids.
+            labels: (B, H, W) class ids.
         """
         config = self.config
         size = features.shape[2:]
-        labels = labels.reshape(labels.shape[0], *labels.shape[-2:])
         student = self._decide(features)
         terms: dict[str, Tensor] = {}
 
@@ -235,6 +234,7 @@ class SSAClassifier(PixelClassifier):
                 average=config.ce_average if name == "" else "valid",
                 cross_entropy=ce > 0,
                 dice=dice > 0,
+                over_processes=self.training,
             )
             if ce > 0:
                 terms[f"{name}ce"] = ce * ce_term

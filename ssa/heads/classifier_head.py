@@ -6,11 +6,97 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ssa.classifiers import build_classifier
+from ssa.classifiers import PixelClassifier, build_classifier
+from ssa.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
+from ssa.errors import ConfigurationError
+
+#: what a head must take from mmsegmentation unchanged for a classifier to stand in for its end
+_INHERITED = ("loss", "loss_by_feat", "predict", "predict_by_feat")
+
+
+class UnsupportedHeadError(ConfigurationError):
+    """A decode head behind which a pixel classifier would lose something without a word."""
+
+
+def require_supported(head: nn.Module) -> None:
+    """Check that ``head`` is a map of features, a 1×1 convolution and nothing else.
+
+    Raises:
+        UnsupportedHeadError: it is not; docs/models.md has the table of mmsegmentation's heads.
+    """
+    name = type(head).__name__
+
+    def refuse(reason: str) -> None:
+        raise UnsupportedHeadError(
+            f"{name} cannot hold a pixel classifier: {reason}; docs/models.md lists the heads that "
+            "can."
+        )
+
+    if not isinstance(head, BaseDecodeHead):
+        refuse("it is no BaseDecodeHead of mmsegmentation")
+    for method in _INHERITED:
+        owner = next(cls for cls in type(head).__mro__ if method in vars(cls))
+        if owner not in (BaseDecodeHead, BaseCascadeDecodeHead):
+            refuse(f"its own {method}() would be left out")
+    if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
+        refuse("it has no closing 1×1 convolution conv_seg")
+    if head.out_channels != head.num_classes or head.num_classes < 2:
+        refuse(
+            f"{head.out_channels} output channels for {head.num_classes} classes; give "
+            "num_classes: 2 and no out_channels"
+        )
+
+
+def _objective(head: BaseDecodeHead, classifier: PixelClassifier) -> tuple[float, bool]:
+    """The factor of the classifier's terms, and whether the wrapped head computes the loss."""
+    loss = head.loss_decode
+    if head.sampler is None and type(loss) is CrossEntropyLoss:
+        plain = (
+            not (loss.use_sigmoid or loss.use_mask or loss.avg_non_ignore)
+            and loss.class_weight is None
+            and loss.reduction == "mean"
+        )
+        if plain:
+            return loss.loss_weight, False
+    if isinstance(classifier, SoftmaxClassifier) and classifier.config == SoftmaxConfig():
+        return 1.0, True
+    raise UnsupportedHeadError(
+        f"{type(head).__name__} asks for a loss or sampler of its own, which "
+        f"{type(classifier).__name__} with its own objective cannot honour; leave loss_decode a "
+        "plain CrossEntropyLoss (its loss_weight counts) without a sampler, and set the terms in "
+        "the classifier's overrides."
+    )
+
+
+def _without_closing_convolution(init_cfg: Any, head: str) -> Any:
+    """``init_cfg`` without its default override of ``conv_seg``, which the classifier replaces."""
+    if isinstance(init_cfg, (list, tuple)):
+        kept = [_without_closing_convolution(one, head) for one in init_cfg]
+        return [one for one in kept if one is not None] or None
+    if not isinstance(init_cfg, dict) or "override" not in init_cfg:
+        return init_cfg
+    override = init_cfg["override"]
+    several = override if isinstance(override, (list, tuple)) else [override]
+    for one in several:
+        how = {"type": init_cfg.get("type"), "std": init_cfg.get("std")} | dict(one)
+        default = {"type": "Normal", "std": 0.01, "name": "conv_seg"}
+        # a config with layers of its own says nothing about conv_seg by its outer type
+        if one.get("name") == "conv_seg" and how != default and "layer" not in init_cfg:
+            raise UnsupportedHeadError(
+                f"init_cfg of {head} initialises conv_seg, which the classifier replaces and "
+                "initialises itself; leave that override out."
+            )
+    others = [one for one in several if one.get("name") != "conv_seg"]
+    rest = {key: value for key, value in init_cfg.items() if key != "override"}
+    if others:
+        return rest | {"override": others}
+    return rest if "layer" in rest or rest.get("type") == "Pretrained" else None
 
 
 @MODELS.register_module()
@@ -26,6 +112,16 @@ class ClassifierHead(BaseModule):
         classifier: ``{"name": ..., "preset": ..., "overrides": {...}}``; see
             :func:`ssa.classifiers.build_classifier`.
         init_cfg: mmengine's initialisation config, rarely needed.
+
+    The wrapped head's ``loss_decode`` and ``sampler`` are honoured or refused. The weight of a
+    plain cross-entropy scales every term of the classifier; anything else (class weights, several
+    losses, a sampler, ``avg_non_ignore``, ``use_sigmoid``) is computed by the wrapped head itself
+    where the classifier is a plain ``softmax``, and refused for others, whose objective is their
+    own.
+
+    Raises:
+        UnsupportedHeadError: the head does not end in a 1×1 convolution over one map, has losses or
+            predictions of its own, or asks for something that the classifier cannot honour.
     """
 
     def __init__(
@@ -36,6 +132,7 @@ class ClassifierHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         head = MODELS.build(decode_head) if isinstance(decode_head, dict) else decode_head
+        require_supported(head)
         self.num_classes: int = head.num_classes
         self.out_channels: int = head.num_classes
         self.align_corners: bool = head.align_corners
@@ -48,9 +145,10 @@ class ClassifierHead(BaseModule):
             align_corners=head.align_corners,
             **classifier,
         )
-        head.conv_seg, head.dropout = nn.Identity(), None
-        if head.init_cfg is not None and "override" in head.init_cfg:
-            head.init_cfg = None  # mmsegmentation's default initialises only conv_seg
+        head.init_cfg = _without_closing_convolution(head.init_cfg, type(head).__name__)
+        # an identity, not None: some heads call their dropout without asking
+        head.conv_seg, head.dropout = nn.Identity(), nn.Identity()
+        self.loss_weight, self.losses_of_head = _objective(head, self.classifier)
         self.decode_head = head
 
     def features(self, *inputs: Any) -> Tensor:
@@ -69,8 +167,14 @@ class ClassifierHead(BaseModule):
                 output, the batch's data samples and the train config.
         """
         *inputs, samples, _train_cfg = arguments
+        features = self.features(*inputs)
+        if self.losses_of_head:
+            terms = self.decode_head.loss_by_feat(self.classifier(features), samples)
+            return {name: value for name, value in terms.items() if name.startswith("loss")}
         labels = torch.stack([sample.gt_sem_seg.data for sample in samples])
-        terms = self.classifier.loss(self.features(*inputs), labels)
+        terms = self.classifier.loss(features, labels)
+        if self.loss_weight != 1:
+            terms = {name: self.loss_weight * value for name, value in terms.items()}
         return {f"loss_{name}": value for name, value in terms.items()}
 
     def predict(self, *arguments: Any) -> Tensor:

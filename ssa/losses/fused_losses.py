@@ -12,19 +12,21 @@ in under a second, once a machine; banded PyTorch otherwise (other devices, no c
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 
 import torch
 from torch import Tensor
 
 from ssa.errors import SsaError
+from ssa.losses.inputs import LabelRangeError, LossInputError, checked_labels
 from ssa.losses.native import kernel_library
 from ssa.losses.upsampling import blend, blend_matrix
 
 #: output rows of one unit of work in the C kernel
 _UNIT_ROWS = 64
-#: elements of the (virtual) upsampled map from which threads repay their start
-_THREADED_ELEMENTS = 4_000_000
+#: elements of the (virtual) upsampled map that repay the start of one thread
+_THREAD_ELEMENTS = 2_000_000
 #: elements of one band in PyTorch on a CPU: fits its cache
 _CPU_BAND_ELEMENTS = 1 << 20
 #: likewise on other devices: few large kernels
@@ -35,13 +37,14 @@ _COUNT, _FORWARD, _COLLECT_CE, _DICE_GRADIENT, _COLLECT_DICE = range(5)
 _Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-class LabelRangeError(SsaError):
-    """A label that is neither a class nor the ignore value."""
+class SecondDerivativeError(SsaError, RuntimeError):
+    """The losses keep their gradient, not how it depends on the logits."""
 
-    def __init__(self, count: int, num_classes: int, ignore_index: int) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            f"{count} label pixels are neither a class id below {num_classes} nor the ignore value "
-            f"{ignore_index}; check the data set's labels against num_classes."
+            "The fused losses can be differentiated once; for a gradient penalty or "
+            "create_graph=True upsample the logits with torch.nn.functional.interpolate and take "
+            "torch's own losses."
         )
 
 
@@ -72,7 +75,8 @@ def upsampled_loss_sums(
 
     Args:
         logits: (B, K, h, w), float32 or float64.
-        labels: (B, H, W) integers; the logits are upsampled bilinearly to (H, W).
+        labels: (B, H, W) or (B, 1, H, W), any integer type; the logits are upsampled
+            bilinearly to (H, W).
         ignore_index: label that takes no part.
         align_corners: of the upsampling.
         cross_entropy: whether the first sum is wanted (else 0).
@@ -84,12 +88,22 @@ def upsampled_loss_sums(
         pixels; and the number of present (image, class) pairs.
 
     Raises:
+        LossInputError: logits and labels do not belong together
+            (:func:`ssa.losses.inputs.checked_labels`), or the logits are in half precision.
         LabelRangeError: a label is neither below K nor the ignore value (on the CPU; other devices
             raise their own assertion).
+        SecondDerivativeError: in a backward pass with ``create_graph=True``.
     """
+    labels = checked_labels(logits, labels, channels=None, ignore_index=ignore_index, name="logits")
+    if logits.dtype not in (torch.float32, torch.float64):
+        raise LossInputError(
+            f"The logits are {logits.dtype}, too coarse for sums over pixels; convert them with "
+            ".float()."
+        )
     gradient = torch.is_grad_enabled() and logits.requires_grad
     settings = (ignore_index, align_corners, cross_entropy, dice, gradient)
-    if torch.compiler.is_compiling():
+    # a probe that is no plain tensor: within FakeTensorMode only an operator knows its shapes
+    if torch.compiler.is_compiling() or type(torch.empty(0, device="cpu")) is not Tensor:
         return _operator(logits, labels, *settings)[:4]
     return _LossSums.apply(logits, labels, settings)
 
@@ -136,8 +150,10 @@ class _LossSums(torch.autograd.Function):
         return tuple(sums)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, on_ce, on_dice, *_):  # type: ignore[no-untyped-def]
+        # once_differentiable would stay silent where the upstream gradient is a constant
+        if torch.is_grad_enabled():
+            raise SecondDerivativeError
         return _combine(ctx.saved_tensors, (on_ce, on_dice)), None, None
 
 
@@ -174,6 +190,8 @@ def _keep_gradients(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 
 def _operator_backward(ctx, on_ce, on_dice, *_):  # type: ignore[no-untyped-def]
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise SecondDerivativeError
     return (_combine(ctx.saved_tensors, (on_ce, on_dice)), *([None] * 6))
 
 
@@ -196,7 +214,7 @@ def _by_kernel(
     dtype = logits.dtype
     rows, columns = blend(h, H, align_corners, dtype), blend(w, W, align_corners, dtype)
     per_image = -(-H // _UNIT_ROWS)
-    starts = torch.arange(0, H, _UNIT_ROWS)
+    starts = torch.arange(0, H, _UNIT_ROWS, device="cpu")
     ends = (starts + _UNIT_ROWS).clamp_max(H) - 1
     band_rows = int((rows.high[ends] - rows.low[starts]).max()) + 1
     pad = int(library.ssa_pad())
@@ -204,11 +222,11 @@ def _by_kernel(
     units = B * per_image
 
     # Zeroed, not empty: a unit leaves alone what it has no use for.
-    sums = torch.zeros(units, 2, padded, dtype=torch.float64)
-    ce_units = torch.zeros(units, dtype=torch.float64)
-    order, slot = torch.empty(2, B, K, dtype=torch.int32).unbind()
-    area = torch.empty(B, K, dtype=torch.int64)
-    found = torch.empty(B, 3, dtype=torch.int64)
+    sums = torch.zeros(units, 2, padded, device="cpu", dtype=torch.float64)
+    ce_units = torch.zeros(units, device="cpu", dtype=torch.float64)
+    order, slot = torch.empty(2, B, K, device="cpu", dtype=torch.int32).unbind()
+    area = torch.empty(B, K, device="cpu", dtype=torch.int64)
+    found = torch.empty(B, 3, device="cpu", dtype=torch.int64)
     bands = logits.new_empty(units * band_rows * w * padded if gradient else 0)
     on_ce = torch.empty_like(logits) if gradient and cross_entropy else logits.new_empty(0)
     on_dice = torch.empty_like(logits) if gradient and dice else logits.new_empty(0)
@@ -247,7 +265,7 @@ def _by_kernel(
         want_dice=dice,
         want_grad=gradient,
     )
-    threads = torch.get_num_threads() if B * K * H * W >= _THREADED_ELEMENTS else 1
+    threads = _threads(B * K * H * W)
     _run(library, task, _COUNT, threads)
     wrong = int(found[:, 1].sum())
     if wrong:
@@ -256,7 +274,7 @@ def _by_kernel(
     if gradient and cross_entropy:
         _run(library, task, _COLLECT_CE, threads)
 
-    dice_sum = torch.zeros((), dtype=torch.float64)
+    dice_sum = torch.zeros((), device="cpu", dtype=torch.float64)
     if dice:
         place_area = area.gather(1, order.long())
         image_inter = inter.view(B, per_image, padded).sum(1)[:, :K]
@@ -266,7 +284,7 @@ def _by_kernel(
         overlap = 2 * image_inter + 1
         dice_sum = torch.where(present, 1 - overlap / size, 0).sum()
         if gradient:
-            weights = torch.zeros(2, B, padded, dtype=dtype)
+            weights = torch.zeros(2, B, padded, device="cpu", dtype=dtype)
             weights[0, :, :K] = torch.where(present, -2 / size, 0)
             weights[1, :, :K] = torch.where(present, overlap / size**2, 0)
             task.on_inter, task.on_mass = weights[0].data_ptr(), weights[1].data_ptr()
@@ -281,6 +299,17 @@ def _by_kernel(
         on_ce,
         on_dice,
     )
+
+
+def _threads(elements: int) -> int:
+    """How many threads a map of so many upsampled elements is worth, within this process's cores.
+
+    torch's number may exceed the cores (a container, torch.set_num_threads), and starting a thread
+    costs some 70 µs.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = min(torch.get_num_threads(), cores or 1, elements // _THREAD_ELEMENTS)
+    return max(wanted, 1)
 
 
 def _run(library: ctypes.CDLL, task: _Task, phase: int, threads: int) -> None:

@@ -7,6 +7,7 @@ own, so that a result depends neither on the number of threads nor on when it wa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -77,28 +78,19 @@ def _compiler() -> list[str] | None:
 
 
 def _compile(command: list[str]) -> Path:
-    """Build the library unless this machine's cache has it; safe among concurrent processes."""
+    """Build the library unless this machine's cache has it; safe among concurrent processes.
+
+    A library's name ends in the digest of its bytes. What a crash or a full disk left truncated
+    does not match its name, is removed and built anew (to map it would end the process).
+    """
     identity = "\n".join([_SOURCE.read_text(), *command, platform.machine(), _processor()])
-    name = f"upsampled_losses-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.so"
-    for folder in (_cache_folder(), Path(tempfile.gettempdir()) / f"ssa-seg-lab-{os.getuid()}"):
+    stem = f"upsampled_losses-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
+    for folder in _folders():
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_uid != os.getuid():
+            if _user() is not None and folder.stat().st_uid != _user():
                 continue  # a library that another user could have put there is not loaded
-            library = folder / name
-            if library.exists():
-                return library
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                built = Path(work) / name
-                subprocess.run(
-                    [*command, "-o", str(built), str(_SOURCE), "-lm"],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                    timeout=120,
-                )
-                built.replace(library)
-            return library
+            return _whole(folder, stem) or _built(command, folder, stem)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and error.filename == command[0]:
                 raise
@@ -106,10 +98,52 @@ def _compile(command: list[str]) -> Path:
     raise OSError("no folder to keep the kernel in; set SSA_KERNEL_CACHE")
 
 
-def _cache_folder() -> Path:
+def _whole(folder: Path, stem: str) -> Path | None:
+    """The library in ``folder`` whose bytes are what its name says; others are removed."""
+    for library in sorted(folder.glob(f"{stem}-*.so")):
+        if library.stem == f"{stem}-{_digest(library)}":
+            return library
+        library.unlink(missing_ok=True)
+    return None
+
+
+def _built(command: list[str], folder: Path, stem: str) -> Path:
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        output = Path(work) / "library.so"
+        subprocess.run(
+            [*command, "-o", str(output), str(_SOURCE), "-lm"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        with output.open("rb+") as file:
+            os.fsync(file.fileno())  # the bytes before the name, also through a power cut
+        return output.replace(folder / f"{stem}-{_digest(output)}.so")
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()[:20]
+
+
+def _user() -> int | None:
+    """The user's number, None on systems without."""
+    return os.getuid() if hasattr(os, "getuid") else None
+
+
+def _folders() -> list[Path]:
+    """Where to keep the library, the best place first: the user's cache, the temporary folder."""
+    folders: list[Path] = []
     if "SSA_KERNEL_CACHE" in os.environ:
-        return Path(os.environ["SSA_KERNEL_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssa-seg-lab"
+        folders.append(Path(os.environ["SSA_KERNEL_CACHE"]))
+    elif os.environ.get("XDG_CACHE_HOME"):
+        folders.append(Path(os.environ["XDG_CACHE_HOME"]) / "ssa-seg-lab")
+    else:
+        with contextlib.suppress(RuntimeError, KeyError):  # no HOME, and no such user either
+            folders.append(Path.home() / ".cache" / "ssa-seg-lab")
+    user = _user()
+    owner = "user" if user is None else str(user)
+    return [*folders, Path(tempfile.gettempdir()) / f"ssa-seg-lab-{owner}"]
 
 
 def _processor() -> str:

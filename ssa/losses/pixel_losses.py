@@ -7,6 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssa.losses.inputs import LossInputError, check_range, checked_labels
 from ssa.losses.segmentation import segmentation_losses
 
 
@@ -29,6 +30,11 @@ def upsampled_cross_entropy(
         average: divide by the number of ``all`` pixels, ignored ones included, or by the weight of
             the ``valid`` ones.
         class_weights: (K,) weight of each class, None for 1.
+
+    Raises:
+        LossInputError: logits and labels do not belong together, or there is not one weight a
+            class.
+        LabelRangeError: a label is neither a class nor the ignore value.
     """
     if class_weights is None:
         return segmentation_losses(
@@ -38,7 +44,15 @@ def upsampled_cross_entropy(
             align_corners=align_corners,
             average=average,
         )[0]
-    labels = labels.reshape(labels.shape[0], *labels.shape[-2:]).long()
+    num_classes = logits.shape[1]
+    ids = checked_labels(logits, labels, channels=None, ignore_index=ignore_index, name="logits")
+    check_range(ids, num_classes, ignore_index)
+    if class_weights.shape != (num_classes,):
+        raise LossInputError(
+            f"There are {class_weights.numel()} class weights for {num_classes} classes; give one "
+            "a class."
+        )
+    labels = ids.long()
     size = (labels.shape[1], labels.shape[2])
     logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=align_corners)
     total = F.cross_entropy(

@@ -20,6 +20,7 @@ def segmentation_losses(
     average: Literal["all", "valid"] = "all",
     cross_entropy: bool = True,
     dice: bool = False,
+    over_processes: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy and dice of logits upsampled to the labels' size (fused_losses.py).
 
@@ -34,14 +35,22 @@ def segmentation_losses(
             default, or the valid ones.
         cross_entropy: whether the first term is wanted; if not, it is 0 without a gradient.
         dice: whether the second term is wanted, likewise.
+        over_processes: average the number of masks over the processes of a distributed training.
+            It waits for all of them, so it is done only where a gradient of dice is taken: one
+            process alone may validate.
 
     Returns:
         The two terms: Σ CE / pixels, and the mean over the (image, class) masks present of
         ``1 − (2·inter + 1) / (Σp + Σg + 1)`` with p the sigmoid. The number of masks is averaged
         over devices. Without any valid pixel both are 0.
+
+    Raises:
+        LossInputError: logits and labels do not belong together
+            (:func:`ssa.losses.inputs.checked_labels`).
+        LabelRangeError: a label is neither a class nor the ignore value.
+        SecondDerivativeError: in a backward pass with ``create_graph=True``.
     """
-    labels = labels.reshape(labels.shape[0], *labels.shape[-2:])
-    if logits.dtype != torch.float64:
+    if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     ce_sum, dice_sum, valid, masks = upsampled_loss_sums(
         logits,
@@ -52,13 +61,15 @@ def segmentation_losses(
         dice=dice,
     )
     pixels = labels.numel() if average == "all" else valid.clamp_min(1)
-    return ce_sum / pixels, dice_sum / _masks_per_device(masks)
+    if dice and over_processes and torch.is_grad_enabled() and logits.requires_grad:
+        masks = _masks_per_device(masks)
+    return ce_sum / pixels, dice_sum / masks.to(torch.float32).clamp_min(1)
 
 
 def _masks_per_device(masks: Tensor) -> Tensor:
-    """The number of masks, averaged over devices as released, at least 1."""
+    """The number of masks, averaged over devices as released."""
     masks = masks.to(torch.float32)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(masks)
         masks = masks / dist.get_world_size()
-    return masks.clamp_min(1)
+    return masks

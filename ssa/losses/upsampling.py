@@ -20,10 +20,26 @@ class Blend(NamedTuple):
     share: Tensor
 
 
-@functools.lru_cache(maxsize=256)
 def blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
-    """The blend of torch's bilinear ``interpolate`` from ``source`` to ``target`` lines (CPU)."""
-    line = torch.arange(target, dtype=torch.float64)
+    """The blend of torch's bilinear ``interpolate`` from ``source`` to ``target`` lines (CPU).
+
+    Kept between calls, but not what a tensor mode (FakeTensorMode) makes of it: that would be
+    handed to every later call.
+    """
+    if type(torch.empty(0, device="cpu")) is not Tensor:
+        return _new_blend(source, target, align_corners, dtype)
+    with torch.inference_mode(False):
+        return _kept_blend(source, target, align_corners, dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
+    return _new_blend(source, target, align_corners, dtype)
+
+
+def _new_blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
+    # the device is named: torch.device("meta") as a context must not reach these
+    line = torch.arange(target, dtype=torch.float64, device="cpu")
     if align_corners:
         position = line * ((source - 1) / (target - 1) if target > 1 else 0.0)
     else:
@@ -37,8 +53,8 @@ def blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> 
 def blend_matrix(plan: Blend, first: int, last: int, start: int, stop: int) -> Tensor:
     """Rows [first, last) of the blend as a matrix on source lines [start, stop)."""
     rows = last - first
-    matrix = torch.zeros(rows, stop - start, dtype=plan.share.dtype)
-    line = torch.arange(rows)
+    matrix = torch.zeros(rows, stop - start, dtype=plan.share.dtype, device="cpu")
+    line = torch.arange(rows, device="cpu")
     share = plan.share[first:last]
     matrix.index_put_((line, plan.low[first:last].long() - start), 1 - share, accumulate=True)
     matrix.index_put_((line, plan.high[first:last].long() - start), share, accumulate=True)

@@ -32,6 +32,8 @@ CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 WRAPPINGS = ("module.", "backbone.")
 #: entries that a network computes or counts itself; no file is held against them
 OWN_ENTRIES = re.compile(r"(num_batches_tracked|relative_position_index)$")
+#: entries of heads: one that does not fit stays random however many others fit
+HEADS = re.compile(r"(decode|auxiliary)_head\.")
 #: how many names a message lists before it only counts
 LISTED = 8
 
@@ -201,7 +203,8 @@ def load_segmentor(model: nn.Module, config: Mapping[str, Any], path: Path) -> L
         path: the file.
 
     Raises:
-        UnfitWeightsError: unreadable, or below 95 % of the network's entries; nothing was loaded.
+        UnfitWeightsError: unreadable, below 95 % of the network's entries, or an entry of a head
+            has another shape (another number of classes); nothing was loaded.
     """
     state = read_checkpoint(path)
     ours = model.state_dict()
@@ -209,6 +212,16 @@ def load_segmentor(model: nn.Module, config: Mapping[str, Any], path: Path) -> L
     released = map_segmentor_keys(state, config).ours
     reached = {name for name in released.values() if name in ours}
     names = released if len(reached) > len(own) else own
+    unlike = [
+        f"{name}: {tuple(state[key].shape)} in the file, {tuple(ours[name].shape)} here"
+        for key, name in names.items()
+        if name in ours and HEADS.match(name) and state[key].shape != ours[name].shape
+    ]
+    if unlike:
+        raise UnfitWeightsError(
+            f"{path} has a head of another shape, often of another number of classes "
+            f"({_some(tuple(unlike))}); build the network with the classes of the file."
+        )
     return _load(model, names, state, list(ours), path)
 
 
@@ -241,7 +254,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     }
     if not tensors:
         raise UnfitWeightsError(f"{path} holds no weights.")
-    return _without_prefix(tensors, "module.")
+    return _without_wrappers(tensors)
 
 
 def sha256_of(path: Path) -> str:
@@ -270,6 +283,14 @@ def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for prefix in WRAPPINGS:
         state = _without_prefix(state, prefix)
     return dict(state)
+
+
+def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what DataParallel, AveragedModel and torch.compile put before them."""
+    state = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
+    if any(key.startswith("module.") for key in state):  # AveragedModel counts beside its module
+        state.pop("n_averaged", None)
+    return _without_prefix(state, "module.")
 
 
 def _without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

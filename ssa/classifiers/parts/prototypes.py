@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssa.classifiers.parts.clustering import full_precision
+
 #: keeps masses and norms away from zero, as released
 EPS = 1e-12
 
@@ -51,6 +53,7 @@ class PrototypeAdapter(nn.Module):
     def forward(self, centre: Tensor, fixed: Tensor) -> Tensor:
         """Adapted prototypes (..., K, D) of centres (..., K, D) and fixed prototypes (K, D)."""
         for_centre, for_fixed = self.split()
+        centre = centre.to(for_centre.dtype)
         if self.hidden is None:
             return F.linear(centre, for_centre) + F.linear(fixed, for_fixed, self.output.bias)
         return self.output(F.relu(F.linear(centre, for_centre) + F.linear(fixed, for_fixed)))
@@ -76,7 +79,7 @@ class FoldedAdapter(nn.Module):
 
     def forward(self, centre: Tensor, fixed: Tensor | None = None) -> Tensor:
         """Adapted prototypes (..., K, D); ``fixed`` is ignored, it is folded in."""
-        first = F.linear(centre, self.centre_weight) + self.offset
+        first = F.linear(centre.to(self.offset.dtype), self.centre_weight) + self.offset
         return first if self.output is None else self.output(F.relu(first))
 
 
@@ -88,16 +91,21 @@ def class_softmax_centre(coarse: Tensor, features: Tensor) -> Tensor:
         features: (B, D, N).
 
     Returns:
-        (B, K, D).
+        (B, K, D), float32 (float64 for float64 features).
     """
-    weights = coarse.softmax(dim=1)
-    mass = weights.sum(dim=2, keepdim=True) + EPS
-    return weights @ features.transpose(1, 2) / mass
+    # Always float32: in half precision a class that is improbable everywhere has no mass left
+    # (0/0), and sums over a large map overflow.
+    with full_precision(features.device):
+        weights = at_least_float32(coarse).softmax(dim=1)
+        mass = weights.sum(dim=2, keepdim=True) + EPS
+        return weights @ at_least_float32(features).transpose(1, 2) / mass
 
 
 def position_softmax_centre(coarse: Tensor, features: Tensor) -> Tensor:
     """Mean of the features under each class's softmax over positions: P_c, (B, K, D)."""
-    return coarse.softmax(dim=2) @ features.transpose(1, 2)
+    with full_precision(features.device):
+        weights = at_least_float32(coarse).softmax(dim=2)
+        return weights @ at_least_float32(features).transpose(1, 2)
 
 
 def cosine_factor(features: Tensor, scale: float | None) -> Tensor | None:

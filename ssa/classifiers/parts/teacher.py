@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssa.classifiers.parts.prototypes import EPS, PrototypeAdapter
+from ssa.classifiers.parts.clustering import full_precision
+from ssa.classifiers.parts.prototypes import EPS, PrototypeAdapter, at_least_float32
 
 
 class Guide(NamedTuple):
@@ -24,6 +25,13 @@ def guide_from(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Guide:
     classes = torch.arange(num_classes, device=labels.device)
     one_hot = (labels[:, None] == classes[:, None]).to(dtype)
     return Guide(one_hot, one_hot.sum(dim=2, keepdim=True, dtype=torch.float32))
+
+
+def _sums(guide: Guide, features: Tensor) -> Tensor:
+    """Sums (B, K, D) of features (B or 1, D, N), at least in float32: in fp16 they overflow."""
+    with full_precision(features.device):
+        features = at_least_float32(features)
+        return guide.one_hot.to(features.dtype) @ features.transpose(1, 2)
 
 
 class Teacher(nn.Module):
@@ -61,7 +69,7 @@ class Teacher(nn.Module):
         """
         if self.semantic_adapter is None:
             return fixed[None]
-        total = (guide.one_hot @ features.transpose(1, 2)).sum(dim=0)
+        total = _sums(guide, features).sum(dim=0)
         count = guide.counts.sum(dim=0)
         centre = torch.where(count > 0, total / (count + EPS), fixed.detach())
         return self.semantic_adapter(centre.to(fixed.dtype), fixed)[None]
@@ -76,7 +84,7 @@ class Teacher(nn.Module):
         """
         if self.spatial_adapter is None:
             return basis[None]
-        total = guide.one_hot @ spatial.transpose(1, 2)
+        total = _sums(guide, spatial)
         centre = torch.where(guide.counts > 0, total / (guide.counts + EPS), basis.detach())
         return self.spatial_adapter(centre.to(basis.dtype), basis)
 

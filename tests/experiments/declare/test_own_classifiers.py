@@ -33,7 +33,7 @@ class Mine(PixelClassifier):
     def forward(self, features):
         return features[:, : self.num_classes]
 
-    def loss(self, features, labels):
+    def _loss(self, features, labels):
         return {{"ce": features.sum()}}
 
     def inspect(self, features):
@@ -111,7 +111,7 @@ def test_files_import_each_other_and_count_only_where_they_are_used(tmp_path: Pa
         (WHOLE.format(name="a b", extra=""), ["letters, digits"]),
         (WHOLE.format(name="none", extra=""), ["means no classifier"]),
         (
-            WHOLE.format(name="lossless", extra="").replace("def loss", "def lose"),
+            WHOLE.format(name="lossless", extra="").replace("def _loss", "def _lose"),
             ["'lossless' does not define loss", "docs/classifiers.md"],
         ),
         (

@@ -224,3 +224,27 @@ def test_unknown_weights_propose_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'swin_t'"):
         require_weights("swin_tt", Path())
     assert issubclass(MissingWeightsError, SsaError)
+
+
+def test_wrappers_are_stripped_and_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    from torch import nn
+
+    class Small(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(*(nn.Linear(4, 4) for _ in range(20)))
+            self.decode_head = nn.ModuleDict({"conv_seg": nn.Conv2d(4, classes, 1)})
+
+    network, path = Small(7), tmp_path / "weights.pth"
+    head = {"decode_head": {"type": "FCNHead"}}
+    config = {"backbone": {"type": "ResNetV1c"}, "decode_head": head}
+    torch.save(Small(5).state_dict(), path)
+    with pytest.raises(UnfitWeightsError, match=r"another number of classes .*\(5, 4, 1, 1\)"):
+        load_segmentor(network, config, path)
+    state = Small(7).state_dict()
+    for prefix in ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
+        wrapped = {prefix + key: value for key, value in state.items()}
+        if prefix.startswith("module."):
+            wrapped["n_averaged"] = torch.tensor(3)
+        torch.save(wrapped, path)
+        assert load_segmentor(network, config, path).share == 1, prefix

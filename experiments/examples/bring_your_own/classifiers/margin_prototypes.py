@@ -58,10 +58,9 @@ class MarginPrototypes(PixelClassifier):
         cosines = cosines.unflatten(1, self.prototypes.shape[:2])  # (B, K, P, h, w)
         return (cosines * (self.config.scale * cosines).softmax(dim=2)).sum(dim=2)
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``ce``, the mean over labelled pixels, and ``spread`` of a class's prototypes."""
         config = self.config
-        labels = labels.reshape(len(labels), *labels.shape[-2:]).long()
         cosine = F.interpolate(
             self._cosine(self.dropout(features)),
             labels.shape[1:],
