@@ -46,9 +46,10 @@ def require_supported(head: nn.Module) -> None:
             refuse(f"its own {method}() would be left out")
     if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
         refuse("it has no closing 1×1 convolution conv_seg")
-    if head.out_channels != head.num_classes or head.num_classes < 2:
+    num_classes = int(head.num_classes)
+    if head.out_channels != num_classes or num_classes < 2:
         refuse(
-            f"{head.out_channels} output channels for {head.num_classes} classes; give "
+            f"{head.out_channels} output channels for {num_classes} classes; give "
             "num_classes: 2 and no out_channels"
         )
 
