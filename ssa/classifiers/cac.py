@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.classifiers.parts.clustering import class_counts, pixel_classes
-from ssa.classifiers.parts.prototypes import at_least_float32, class_softmax_centre
+from ssa.classifiers.parts.prototypes import class_softmax_centre
 from ssa.losses.pixel_losses import upsampled_cross_entropy
+from ssa.losses.precision import at_least_float32
 
 EPS = 1e-12
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.model import BaseModule
@@ -46,7 +46,7 @@ def require_supported(head: nn.Module) -> None:
             refuse(f"its own {method}() would be left out")
     if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
         refuse("it has no closing 1×1 convolution conv_seg")
-    num_classes = int(head.num_classes)
+    num_classes: int = cast(Any, head).num_classes
     if head.out_channels != num_classes or num_classes < 2:
         refuse(
             f"{head.out_channels} output channels for {num_classes} classes; give "

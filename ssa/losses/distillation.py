@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssa.classifiers.parts.prototypes import EPS, at_least_float32
+from ssa.losses.precision import EPS, at_least_float32
 
 
 def response_loss(

@@ -5,19 +5,11 @@ Symbols: B images, K classes, D channels, N = h·w positions.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssa.classifiers.parts.clustering import full_precision
-
-#: keeps masses and norms away from zero, as released
-EPS = 1e-12
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Half precisions to float32; float64 stays (norms and entropies want the digits)."""
-    return values if values.dtype == torch.float64 else values.float()
+from ssa.losses.precision import EPS, at_least_float32
 
 
 class PrototypeAdapter(nn.Module):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ssa.classifiers.parts.clustering import full_precision
-from ssa.classifiers.parts.prototypes import EPS, PrototypeAdapter, at_least_float32
+from ssa.classifiers.parts.prototypes import PrototypeAdapter
+from ssa.losses.precision import EPS, at_least_float32
 
 
 class Guide(NamedTuple):
