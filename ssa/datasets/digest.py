@@ -21,8 +21,9 @@ def content_digest(
     Of annotations that ``prepare`` converts, the pixels are taken instead of the bytes: zlib and
     zlib-ng write the same picture as different files.
 
-    File hashes are kept in ``cache_dir`` with size and modification time, so that a later call
-    only looks the files up; the data root itself is never written to.
+    File hashes are kept in ``cache_dir`` with size, modification and change time and inode (the
+    last two because ``rsync -t`` restores the first two), so that a later call only looks them up;
+    the data root itself is never written to.
 
     Raises:
         DataError: if the folder is not this data set or a file cannot be read.
@@ -41,7 +42,7 @@ def content_digest(
 
 
 class _FileHashes:
-    """sha256 of files under one root, remembered while size and modification time stay."""
+    """sha256 of files under one root, remembered while size, both times and inode stay."""
 
     def __init__(self, cache_dir: Path | None, root: Path) -> None:
         self.root, self.changed = root, False
@@ -58,9 +59,10 @@ class _FileHashes:
         """The digest of a file's bytes, or of the picture that it holds."""
         try:
             stat = path.stat()
-            key, stamp = str(path.relative_to(self.root)), [stat.st_size, stat.st_mtime_ns]
+            key = str(path.relative_to(self.root))
+            stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
             entry = self.entries.get(key)
-            if entry is None or entry[:2] != stamp:
+            if entry is None or entry[:-1] != stamp:
                 if pixels:
                     picture = read_label(path)
                     content = repr(picture.shape).encode() + picture.tobytes()
@@ -68,7 +70,7 @@ class _FileHashes:
                     content = path.read_bytes()
                 value = hashlib.sha256(content).hexdigest()
                 self.entries[key], self.changed = [*stamp, value], True
-            return str(self.entries[key][2])
+            return str(self.entries[key][-1])
         except OSError as error:
             raise DataError(f"Cannot read {path}: {error.strerror}.") from error
 

@@ -65,9 +65,8 @@ def describe(root: Path) -> DataSet:
     where = root / DESCRIPTION
     given = _read(where)
     if "splits" not in given:
-        parts = Path(_text(given, "images", where)).parts
-        place = root.joinpath(*parts[: [*parts, SPLIT].index(SPLIT)])
-        given = {**given, "splits": sorted(p.name for p in place.glob("*") if p.is_dir())}
+        images, annotations = (_text(given, key, where) for key in ("images", "annotations"))
+        given = {**given, "splits": _splits(root, images, annotations)}
     return _data_set(given, where, root.name, (root.name,))
 
 
@@ -162,6 +161,30 @@ def _data_set(given: dict[str, Any], where: Path, name: str, folders: tuple[str,
         evaluation_split=evaluation,
         reduce_zero_label=reduce_zero_label,
     )
+
+
+def _splits(root: Path, images: str, annotations: str) -> list[str]:
+    """The splits whose image folders lie under ``root``, hidden folders left out.
+
+    In SegNet's layout ``train`` and ``trainannot`` lie side by side: a folder that holds another
+    split's annotations and has none of its own is no split.
+    """
+    parts = Path(images).parts
+    depth = next((i for i, part in enumerate(parts) if SPLIT in part), len(parts))
+    before, _, after = [*parts, SPLIT][depth].partition(SPLIT)
+    pattern = re.compile(re.escape(before) + "(.+)" + re.escape(after.replace(SPLIT, "")))
+    names = (
+        p.name
+        for p in root.joinpath(*parts[:depth]).glob("*")
+        if p.is_dir() and not p.name.startswith((".", "__MACOSX"))
+    )
+    splits = sorted(match[1] for name in names if (match := pattern.fullmatch(name)))
+    labels = {_fill(annotations, split) for split in splits}
+    return [
+        split
+        for split in splits
+        if _fill(images, split) not in labels or (root / _fill(annotations, split)).is_dir()
+    ]
 
 
 def _fill(template: str, split: str) -> str:

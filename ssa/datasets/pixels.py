@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,13 @@ from ssa.datasets.base import DataError, Pair
 
 Pixels = NDArray[np.uint8]
 
+#: what Pillow raises on a file that it does not decode: broken chunks are SyntaxError, text chunks
+#: past its limit ValueError, more than 179 million pixels DecompressionBombError
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError),
+    *(MemoryError, NotImplementedError, zlib.error, struct.error, Image.DecompressionBombError),
+)
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 _ORIENTED = cv2.IMREAD_COLOR
 _AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -40,17 +49,25 @@ def read_label(path: Path) -> Pixels:
     """Decode an annotation to its raw values (H, W) uint8; of an indexed PNG the indices.
 
     Raises:
-        DataError: if it cannot be read, or is not a single channel of 8 bits.
+        DataError: if it cannot be read, is not a single channel of 8 bits, or is stored in a
+            format that alters values.
     """
     try:
         with Image.open(path) as file:
+            if file.format in _LOSSY:
+                raise DataError(
+                    f"{path} is stored as {file.format}, which alters pixels: its values are no "
+                    "longer the class ids. Export the annotation anew as PNG from its source."
+                )
             if file.mode not in ("L", "P"):
                 raise DataError(
                     f"{path} has the mode {file.mode}; an annotation is an 8-bit grey or indexed "
                     "PNG of class ids, not a colour picture."
                 )
             return np.array(file, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError on broken PNG chunks
+    except DataError:
+        raise
+    except UNREADABLE as error:
         raise DataError(f"Cannot read the annotation {path}: {error}.") from error
 
 

@@ -20,7 +20,7 @@ from ssa.datasets import scenes
 from ssa.datasets.base import DataError, DataSet, Pair
 from ssa.datasets.digest import content_digest
 from ssa.datasets.folder import find
-from ssa.datasets.pixels import read_label
+from ssa.datasets.pixels import UNREADABLE, read_label
 from ssa.datasets.prepare import Progress
 
 _CHUNK = 16
@@ -227,7 +227,7 @@ def _image_sizes(path: Path, problems: list[str]) -> list[tuple[int, int]]:
             image.load()  # Pillow refuses a truncated file, OpenCV paints the rest grey
             width, height = image.size
             turned = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         problems.append(f"Cannot read the image {path}: {error}.")
         return []
     return [(height, width), (width, height)] if turned else [(height, width)]
