@@ -26,6 +26,7 @@ from ssa.classifiers.parts.clustering import (
     own_class_scores,
     pixel_classes,
 )
+from ssa.classifiers.parts.prototypes import class_softmax_centre
 from ssa.classifiers.protoseg import ProtoSegClassifier, ProtoSegConfig
 from ssa.errors import UnknownNameError
 
@@ -157,40 +158,57 @@ def _gradients(
             comparison.close("parameter_gradient", f"{prefix}grad/{name}", parameter.grad)
 
 
+def _cac_key(key: str) -> str:
+    """A recorded array's key with the parameter's released name changed into ours."""
+    for theirs, ours in (
+        ("/apd_proj.", "/teacher.semantic_adapter."),
+        ("/proj.", "/semantic_adapter."),
+    ):
+        if theirs in key:
+            key = key.replace(theirs + "0.", ours + "hidden.").replace(
+                theirs + "2.", ours + "output."
+            )
+    return key
+
+
 def _check_cac(arrays: Mapping[str, np.ndarray], comparison: Comparison) -> None:
     features = _tensor(arrays, "feat").requires_grad_()
     labels = _tensor(arrays, "label")
     channels, classes = features.shape[1], arrays["param/conv_seg.weight"].shape[0]
     names = {"ce": "main_ce", "coarse_ce": "coarse_ce", "teacher_ce": "teacher_ce"}
-    names["distill"] = "distill"
+    names["response"] = "distill"
     weights = {ours: _scalar(arrays, f"weight/{theirs}", 1.0) for ours, theirs in names.items()}
     config = CacConfig.preset(
         "released",
-        hidden_ratio=arrays["param/proj.0.weight"].shape[0] / channels,
-        main_weight=weights["ce"],
-        coarse_weight=weights["coarse_ce"],
-        teacher_weight=weights["teacher_ce"],
-        distill_weight=weights["distill"],
+        ce_weight=weights["ce"],
+        coarse_ce_weight=weights["coarse_ce"],
+        teacher_ce_weight=weights["teacher_ce"],
+        response_weight=weights["response"],
     )
     model = CacClassifier(channels, classes, config, dropout_ratio=0)
+    arrays = {_cac_key(key): value for key, value in arrays.items()}
+    comparison.arrays = arrays
     _fill(model, arrays)
     size = (features.shape[2], features.shape[3])
-    low = pixel_classes(labels, size, classes, 255)
+    pooled: list[Tensor] = []  # the teacher hands its means to φ̂ and to nobody else
+    adapter = model.teacher.semantic_adapter
+    assert adapter is not None
+    hook = adapter.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
     with torch.no_grad():
         coarse = model.conv_seg(features)
         comparison.close("score", "out/coarse_logits", coarse)
-        context = model.context_prototypes(features, coarse)
+        context = class_softmax_centre(coarse.flatten(2), features.flatten(2))
         comparison.close("score", "out/context_prototypes", context)
         adapted = model.adapted_prototypes(features, coarse)
         comparison.close("score", "out/enriched_classifier", adapted)
         comparison.close("score", "out/logits", model(features))
-        means = model.teacher_prototypes(features, low)
-        comparison.close("score", "out/teacher_prototypes", means)
-        teacher = model.teacher_classifier(means)
-        comparison.close("score", "out/teacher_classifier", teacher)
-        logits = model.teacher_logits(features, teacher)
+        teacher = model.teacher_prototypes(model.guide(labels, features), features)
+        hook.remove()
+        comparison.close("score", "out/teacher_prototypes", pooled[0])
+        comparison.close("score", "out/teacher_classifier", teacher[0])
+        logits = model.cosine_logits(features, teacher)
         comparison.close("score", "out/teacher_logits", logits)
-        entropy = model.teacher_entropy(logits).view(len(features), *size)
+        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).view(len(features), *size)
         comparison.close("score", "out/teacher_entropy", entropy)
         comparison.close("score", "out/eval_logits", model.eval()(features))
     terms = {

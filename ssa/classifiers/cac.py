@@ -6,49 +6,43 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.classifiers.parts.clustering import class_counts, pixel_classes
-from ssa.classifiers.parts.prototypes import class_softmax_centre
+from ssa.classifiers.parts.clustering import full_precision, pixel_classes
+from ssa.classifiers.parts.prototypes import (
+    PrototypeAdapter,
+    class_softmax_centre,
+    cosine_factor,
+    prototype_logits,
+)
+from ssa.classifiers.parts.teacher import Guide, Teacher, guide_from
+from ssa.classifiers.softmax import segmentation_convolution
+from ssa.losses.distillation import response_loss
 from ssa.losses.pixel_losses import upsampled_cross_entropy
-from ssa.losses.precision import at_least_float32
-
-EPS = 1e-12
 
 
 class CacConfig(ClassifierConfig):
-    """Switches of CAC; the defaults are what its authors' code computes."""
+    """Switches of CAC, named as those of SSAConfig; the defaults are what its authors' code does.
+
+    A weight of 0 switches a loss term off, and its key disappears.
+    """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"released": {}}
     default_preset: ClassVar[str] = "released"
 
-    #: τ, the scale of the cosine
-    scale: float = Field(15.0, gt=0)
-    #: hidden width of both projectors as a fraction of D
-    hidden_ratio: float = Field(0.5, gt=0)
-    #: share of the one-hot label in the soft target of the distillation; the rest is the teacher's
-    label_share: float = Field(0.5, ge=0, le=1)
-    #: weight of the cross-entropy of the final logits
-    main_weight: float = Field(1.0, ge=0)
-    #: weight of the cross-entropy of the coarse logits
-    coarse_weight: float = Field(1.0, ge=0)
-    #: weight of the cross-entropy of the teacher's logits
-    teacher_weight: float = Field(1.0, ge=0)
-    #: weight of the entropy-weighted distillation
-    distill_weight: float = Field(1.0, ge=0)
-
-
-def cosine_logits(features: Tensor, prototypes: Tensor, scale: float) -> Tensor:
-    """τ · cos between positions of features (B, D, h, w) and prototypes (B, K, D) or (K, D).
-
-    Norms are float32 in half precision too, where 1e-12 is 0.
-    """
-    flat = at_least_float32(features.flatten(2))
-    prototypes = at_least_float32(prototypes)
-    flat = flat / (flat.norm(dim=1, keepdim=True) + EPS)
-    unit = prototypes / (prototypes.norm(dim=-1, keepdim=True) + EPS)
-    return scale * torch.matmul(unit, flat).unflatten(2, features.shape[2:])
+    #: τ of the cosine decision
+    cosine_scale: float = Field(15.0, gt=0)
+    #: share of the one-hot label in the soft target of ``response``; 0 is the teacher alone
+    soft_label_mix: float = Field(0.5, ge=0, le=1)
+    #: cross-entropy of the decision
+    ce_weight: float = Field(1.0, gt=0)
+    #: cross-entropy of the coarse logits
+    coarse_ce_weight: float = Field(1.0, ge=0)
+    #: cross-entropy of the teacher's logits
+    teacher_ce_weight: float = Field(1.0, ge=0)
+    #: entropy-weighted response distillation
+    response_weight: float = Field(1.0, ge=0)
 
 
 @CLASSIFIERS.register("cac")
@@ -66,19 +60,20 @@ class CacClassifier(PixelClassifier):
     process (W without gradient where the class is absent), T = M'([m; W]) with weights of its own,
     t = 15 cos(T, x). Losses: ``ce`` of z upsampled with align_corners=False and averaged over ALL
     pixels; ``coarse_ce`` of s and ``teacher_ce`` of t upsampled with align_corners=True and
-    averaged over labelled pixels; ``distill``, at feature resolution, cross-entropy of z to
+    averaged over labelled pixels; ``response``, at feature resolution, cross-entropy of z to
     ½ softmax(t) + ½ one-hot, weighted by the entropy H of softmax(t) inside every class present
     (Σ ℓH / Σ H) and averaged over these classes. The two averages and the two ways of upsampling
     are those of the released code.
 
     Source: "Learning Context-Aware Classifier for Semantic Segmentation", arXiv 2303.11633, and the
-    behaviour of tianzhuotao/CAC at 9d4a17d (golden/rivals/cac). Parameters carry the released names
-    ``conv_seg``, ``proj``, ``apd_proj``. It remembers nothing between steps.
+    behaviour of tianzhuotao/CAC at 9d4a17d (golden/rivals/cac). The adapter M (released: ``proj``),
+    the teacher with M' (``apd_proj``), centres, cosine and ``response`` are SSA-Seg's own parts,
+    which took them over from CAC. It remembers nothing between steps.
     """
 
     Config = CacConfig
     config: CacConfig
-    training_only = ("apd_proj",)
+    training_only = ("teacher",)
 
     def __init__(
         self,
@@ -88,105 +83,73 @@ class CacClassifier(PixelClassifier):
         **head_settings: Any,
     ) -> None:
         super().__init__(channels, num_classes, config, **head_settings)
-        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
-        nn.init.normal_(self.conv_seg.weight, std=0.01)  # mmsegmentation's initialisation
-        nn.init.zeros_(self.conv_seg.bias)  # type: ignore[arg-type]
-        self.proj = self._projector()
-        self.apd_proj = self._projector()
-
-    def _projector(self) -> nn.Sequential:
-        hidden = max(1, int(self.channels * self.config.hidden_ratio))
-        return nn.Sequential(
-            nn.Linear(2 * self.channels, hidden, bias=False),
-            nn.ReLU(),
-            nn.Linear(hidden, self.channels),
+        self.conv_seg = segmentation_convolution(channels, num_classes)
+        self.semantic_adapter = PrototypeAdapter(channels)
+        self.teacher = Teacher(
+            channels, semantic=True, spatial=False, layers=2, output_projection=False
         )
 
     @property
-    def class_weights(self) -> Tensor:
+    def fixed_prototypes(self) -> Tensor:
         """W (K, D), the weights of the 1×1 convolution."""
         return self.conv_seg.weight.flatten(1)
 
-    def context_prototypes(self, features: Tensor, coarse_logits: Tensor) -> Tensor:
-        """c (B, K, D): mean of the features weighted by the coarse prediction, for each image."""
-        return class_softmax_centre(coarse_logits.flatten(2), features.flatten(2))
-
     def adapted_prototypes(self, features: Tensor, coarse_logits: Tensor) -> Tensor:
-        """A (B, K, D) = M([c; W])."""
-        context = self.context_prototypes(features, coarse_logits)
-        weights = self.class_weights.expand(context.shape[0], -1, -1)
-        return self.proj(torch.cat([context.to(weights.dtype), weights], dim=2))
+        """A (B, K, D) = M([c; W]) of features (B, D, h, w) and coarse logits (B, K, h, w)."""
+        context = class_softmax_centre(coarse_logits.flatten(2), features.flatten(2))
+        return self.semantic_adapter(context, self.fixed_prototypes)
 
-    def teacher_prototypes(self, features: Tensor, classes: Tensor) -> Tensor:
-        """m (K, D): mean of the features of every class over the batch; W where it is absent.
+    def cosine_logits(self, features: Tensor, prototypes: Tensor) -> Tensor:
+        """τ · cos (B, K, h, w) between features (B, D, h, w) and prototypes (B or 1, K, D)."""
+        flat = features.flatten(2)
+        factor = cosine_factor(flat, self.config.cosine_scale)
+        return prototype_logits(flat, prototypes, factor).unflatten(2, features.shape[2:])
 
-        Args:
-            features: (B, D, h, w).
-            classes: (B·h·w,) with K for ignored positions.
-        """
-        rows = at_least_float32(features).permute(0, 2, 3, 1).flatten(0, 2)
-        sums = rows.new_zeros(self.num_classes + 1, self.channels).index_add(0, classes, rows)
-        counts = class_counts(classes, self.num_classes)[:-1, None]
-        means = sums[:-1] / counts.clamp(min=1)
-        return torch.where(counts > 0, means, self.class_weights.detach().to(means.dtype))
+    def guide(self, labels: Tensor, features: Tensor) -> Guide:
+        """Which position of features (B, D, h, w) has which class in labels (B, H, W)."""
+        size = (features.shape[2], features.shape[3])
+        classes = pixel_classes(labels, size, self.num_classes, self.ignore_index)
+        return guide_from(classes.view(len(features), -1), self.num_classes, features.dtype)
 
-    def teacher_classifier(self, means: Tensor) -> Tensor:
-        """T (K, D) = M'([m; W])."""
-        weights = self.class_weights
-        return self.apd_proj(torch.cat([means.to(weights.dtype), weights], dim=1))
-
-    def teacher_logits(self, features: Tensor, teacher: Tensor) -> Tensor:
-        """t (B, K, h, w) = τ cos(T, x)."""
-        return cosine_logits(features, teacher, self.config.scale)
-
-    @staticmethod
-    def teacher_entropy(teacher_logits: Tensor) -> Tensor:
-        """H (B·h·w,), the entropy of softmax(t) at every position; no gradient."""
-        share = teacher_logits.detach().float().permute(0, 2, 3, 1).flatten(0, 2).softmax(1)
-        return -(share * (share + EPS).log()).sum(1)
+    def teacher_prototypes(self, guide: Guide, features: Tensor) -> Tensor:
+        """T (1, K, D) = M'([m; W]) of features (B, D, h, w)."""
+        return self.teacher.semantic_prototypes(guide, features.flatten(2), self.fixed_prototypes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Decision z (B, K, h, w) of features (B, D, h, w)."""
         coarse = self.conv_seg(self.dropout(features))
-        return cosine_logits(features, self.adapted_prototypes(features, coarse), self.config.scale)
+        return self.cosine_logits(features, self.adapted_prototypes(features, coarse))
 
     def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Terms ``ce``, ``coarse_ce``, ``teacher_ce`` and ``distill``; see the class."""
+        """Terms ``ce``, ``response``, ``coarse_ce`` and ``teacher_ce``; see the class."""
         config, ignore = self.config, self.ignore_index
         coarse = self.conv_seg(self.dropout(features))
-        scale = config.scale
-        logits = cosine_logits(features, self.adapted_prototypes(features, coarse), scale)
-        size = (features.shape[2], features.shape[3])
-        classes = pixel_classes(labels, size, self.num_classes, ignore)
-        means = self.teacher_prototypes(features, classes)
-        teacher_logits = self.teacher_logits(features, self.teacher_classifier(means))
+        logits = self.cosine_logits(features, self.adapted_prototypes(features, coarse))
+        guide = self.guide(labels, features)
+        taught = self.cosine_logits(features, self.teacher_prototypes(guide, features))
         terms = {
-            "ce": config.main_weight
-            * upsampled_cross_entropy(logits, labels, ignore, align_corners=False, average="all"),
-            "distill": config.distill_weight * self._distill(logits, teacher_logits, classes),
+            "ce": config.ce_weight
+            * upsampled_cross_entropy(logits, labels, ignore, align_corners=False, average="all")
         }
+        if config.response_weight > 0:
+            # Entropies and their pooled sums want float32 whatever autocast says.
+            with full_precision(features.device):
+                terms["response"] = config.response_weight * response_loss(
+                    logits.flatten(2),
+                    taught.flatten(2),
+                    guide.one_hot,
+                    None,
+                    soft_label_mix=config.soft_label_mix,
+                )
         for name, values, weight in (
-            ("coarse_ce", coarse, config.coarse_weight),
-            ("teacher_ce", teacher_logits, config.teacher_weight),
+            ("coarse_ce", coarse, config.coarse_ce_weight),
+            ("teacher_ce", taught, config.teacher_ce_weight),
         ):
-            terms[name] = weight * upsampled_cross_entropy(
-                values, labels, ignore, align_corners=True, average="valid"
-            )
+            if weight > 0:
+                terms[name] = weight * upsampled_cross_entropy(
+                    values, labels, ignore, align_corners=True, average="valid"
+                )
         return terms
-
-    def _distill(self, logits: Tensor, teacher_logits: Tensor, classes: Tensor) -> Tensor:
-        rows = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
-        teacher = teacher_logits.detach().float().permute(0, 2, 3, 1).flatten(0, 2).softmax(1)
-        log_share = rows.log_softmax(1)
-        own = log_share.gather(1, classes.clamp(max=self.num_classes - 1)[:, None]).squeeze(1)
-        share = self.config.label_share
-        pixel_loss = -(1 - share) * (teacher * log_share).sum(1) - share * own
-        entropy = self.teacher_entropy(teacher_logits)
-        weighted = pixel_loss.new_zeros(self.num_classes + 1)
-        weighted = weighted.index_add(0, classes, pixel_loss * entropy)[:-1]
-        mass = entropy.new_zeros(self.num_classes + 1).index_add_(0, classes, entropy)[:-1]
-        present = class_counts(classes, self.num_classes)[:-1] > 0
-        return (weighted / (mass + EPS) * present).sum() / present.sum().clamp(min=1)
 
     @torch.no_grad()
     def inspect(self, features: Tensor) -> Inspection:
@@ -194,9 +157,9 @@ class CacClassifier(PixelClassifier):
         coarse = self.conv_seg(features)
         adapted = self.adapted_prototypes(features, coarse)
         return Inspection(
-            logits=cosine_logits(features, adapted, self.config.scale),
+            logits=self.cosine_logits(features, adapted),
             embedded_features=features,
-            fixed_prototypes=self.class_weights,
+            fixed_prototypes=self.fixed_prototypes,
             adapted_prototypes=adapted,
             semantic_prototypes=adapted,
             coarse_logits=coarse,

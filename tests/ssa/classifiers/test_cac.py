@@ -5,6 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from ssa.classifiers import build_classifier
+from ssa.classifiers.cac import CacConfig
+from ssa.classifiers.parts.prototypes import class_softmax_centre
+from ssa.classifiers.ssa_config import SSAConfig
 
 
 def example(seed=0, classes=4):
@@ -16,17 +19,11 @@ def example(seed=0, classes=4):
     return model, features, labels
 
 
-def low(model, labels):
-    rows = labels[:, ::4, ::4].flatten().clone()
-    rows[rows == 255] = model.num_classes
-    return rows
-
-
 def test_context_prototypes_are_weighted_means_of_each_image():
     model, features, _ = example()
     coarse = model.conv_seg(features)
     share = coarse.softmax(1)
-    context = model.context_prototypes(features, coarse)
+    context = class_softmax_centre(coarse.flatten(2), features.flatten(2))
     for b in range(2):
         for k in range(4):
             mean = (features[b] * share[b, k]).sum((1, 2)) / share[b, k].sum()
@@ -48,36 +45,52 @@ def test_decision_is_a_scaled_cosine():
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_it_shares_its_switches_and_their_defaults_with_ssa():
+    for name, field in CacConfig.model_fields.items():
+        assert SSAConfig.model_fields[name].default == field.default, name
+
+
 def test_teacher_pools_a_class_over_the_batch_and_falls_back_to_its_weights():
     model, features, labels = example()
     labels[labels == 3] = 0
     rows = features.permute(0, 2, 3, 1).reshape(-1, 8)
-    classes = low(model, labels)
-    means = model.teacher_prototypes(features, classes)
-    torch.testing.assert_close(means[1], rows[classes == 1].mean(0))
-    torch.testing.assert_close(means[3], model.class_weights[3])
-    assert not means.requires_grad  # nothing flows into the weights of an absent class
-    assert model.teacher_prototypes(features.requires_grad_(), classes).requires_grad
+    classes = labels[:, ::4, ::4].flatten()
+    fixed = model.fixed_prototypes
+    means = torch.stack([rows[classes == k].mean(0) for k in range(3)] + [fixed[3]])
+    expected = model.teacher.semantic_adapter(means, fixed)
+    taught = model.teacher_prototypes(model.guide(labels, features), features)
+    torch.testing.assert_close(taught[0], expected)
 
 
-def test_distillation_is_class_balanced_and_teaches_only_the_student():
+def test_distillation_is_class_balanced_and_counts_no_ignored_pixel():
     model, features, labels = example()
-    classes = low(model, labels)
-    logits = model(features).requires_grad_()
-    teacher = torch.randn(2, 4, 6, 5, requires_grad=True)
-    loss = model._distill(logits, teacher, classes)
-    probability = teacher.softmax(1).permute(0, 2, 3, 1).reshape(-1, 4)
-    log = logits.log_softmax(1).permute(0, 2, 3, 1).reshape(-1, 4)
-    target = 0.5 * probability + 0.5 * F.one_hot(classes, 4)
+    labels[0, :8] = 255
+    classes = labels[:, ::4, ::4].flatten()
+    guide = model.guide(labels, features)
+    taught = model.cosine_logits(features, model.teacher_prototypes(guide, features))
+    probability = taught.softmax(1).permute(0, 2, 3, 1).reshape(-1, 4)
+    log = model(features).log_softmax(1).permute(0, 2, 3, 1).reshape(-1, 4)
+    target = 0.5 * probability + 0.5 * F.one_hot(classes.clamp(max=3), 4)
     pixel = -(target * log).sum(1)
     weight = -(probability * probability.log()).sum(1)
     per_class = [
         (pixel * weight)[classes == k].sum() / weight[classes == k].sum() for k in range(4)
     ]
+    loss = model.loss(features, labels)["response"]
     torch.testing.assert_close(loss, torch.stack(per_class).mean())
-    gradients = torch.autograd.grad(loss, (logits, teacher), allow_unused=True)
-    assert gradients[0].abs().sum() > 0
-    assert gradients[1] is None
+
+
+def test_distillation_teaches_only_the_student():
+    model, features, labels = example()
+    model.loss(features, labels)["response"].backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert all(p.grad is not None for p in model.semantic_adapter.parameters())
+
+
+def test_a_weight_of_0_switches_its_term_off():
+    model = build_classifier("cac", 8, 4, overrides={"response_weight": 0.0}, dropout_ratio=0)
+    _, features, labels = example()
+    assert set(model.loss(features, labels)) == {"ce", "coarse_ce", "teacher_ce"}
 
 
 def test_main_loss_counts_ignored_pixels_in_its_divisor_only():
@@ -93,7 +106,7 @@ def test_main_loss_counts_ignored_pixels_in_its_divisor_only():
 
 def test_a_switch_of_weight_scales_its_own_term_only():
     model, features, labels = example()
-    other = build_classifier("cac", 8, 4, overrides={"teacher_weight": 3.0}, dropout_ratio=0)
+    other = build_classifier("cac", 8, 4, overrides={"teacher_ce_weight": 3.0}, dropout_ratio=0)
     other.load_state_dict(model.state_dict())
     terms, scaled = model.loss(features, labels), other.loss(features, labels)
     for name in terms:
