@@ -132,6 +132,7 @@ def to_json(result: TableResult) -> str:
                 "reading": row.row.reading,
                 "dataset_settings": row.row.dataset_settings,
                 "gain_over": result.table.baseline_of(row.row).id,
+                **({"no_gain": row.incomparable} if row.incomparable else {}),
                 "stale": list(row.stale),
                 "absent": list(row.absent),
                 "runs": [_provenance(record) for record in row.records],
@@ -274,6 +275,9 @@ def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
         candidates += [row.row.notes.get(metric, "") for metric in counted_columns(result)]
         candidates += [f"Stale: {reason}." for reason in row.stale]
         candidates += [f"Not run: {reason}" for reason in row.absent]
+        if row.incomparable:
+            over = result.table.baseline_of(row.row).id
+            candidates.append(f"No gain over {over}, no rank: {row.incomparable}.")
         if row.gain is not None and row.gain.num_seeds == 1:
             candidates.append("One seed: the interval covers the choice of images only.")
         for text in filter(None, candidates):
