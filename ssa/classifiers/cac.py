@@ -145,6 +145,11 @@ class CacClassifier(PixelClassifier):
         share = teacher_logits.detach().float().permute(0, 2, 3, 1).flatten(0, 2).softmax(1)
         return -(share * (share + EPS).log()).sum(1)
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        return ("class means", "ce")
+
     def forward(self, features: Tensor) -> Tensor:
         """Decision z (B, K, h, w) of features (B, D, h, w)."""
         coarse = self.conv_seg(self.dropout(features))
