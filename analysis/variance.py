@@ -13,6 +13,7 @@ from analysis.reading import Line, Material
 from analysis.style import GREY, LineStyle, line_styles, new_figure
 from experiments.declare.claims import FEWEST_POINTS
 from experiments.judge.claims import Trend, difference, trend
+from experiments.judge.comparability import comparable_seeds
 from experiments.judge.statistics import (
     Gain,
     ScoredRun,
@@ -21,6 +22,7 @@ from experiments.judge.statistics import (
     shared_seeds,
     summarise,
 )
+from experiments.store.records import Record
 
 #: of the made scenes: how far each image moves each class's look, 0 (not at all) to 1
 SETTING = "shift"
@@ -63,14 +65,21 @@ def points_of(material: Material) -> list[Point]:
     runs = [{r.spec.seed: ScoredRun(material.areas(r)) for r in line.records} for line in lines]
     is_base = [line.label == material.baseline.label for line in lines]
     bases = {_shift(line): own for line, own, plain in zip(lines, runs, is_base) if plain}
+    base_lines = {_shift(line): line for line, plain in zip(lines, is_base) if plain}
     points = []
     for line, own, plain in zip(lines, runs, is_base):
         base = {} if plain else bases.get(_shift(line), {})
+        if comparable_seeds(_by_seed(line), _by_seed(base_lines.get(_shift(line)))):
+            base = {}  # other images or another protocol: no gain
         seeds = shared_seeds(own, base)
         gain = gain_over([own[s] for s in seeds], [base[s] for s in seeds]) if seeds else None
         miou = summarise([record.scores.miou for record in line.records])
         points.append(Point(line, miou, gain, own, base))
     return points
+
+
+def _by_seed(line: Line | None) -> dict[int, Record]:
+    return {record.spec.seed: record for record in line.records} if line else {}
 
 
 def trend_of(points: Sequence[Point], base: str) -> Trend | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from experiments.errors import StoreError
 
@@ -62,6 +64,26 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def strict_json(document: Any, what: str, **layout: Any) -> str:
+    """JSON text without NaN and Infinity, which JSON does not have and readers choke on.
+
+    Args:
+        document: of plain values.
+        what: is written, for the sentence.
+        layout: of :func:`json.dumps`.
+
+    Raises:
+        StoreError: a number in it is not finite.
+    """
+    try:
+        return json.dumps(document, allow_nan=False, **layout)
+    except ValueError as error:
+        raise StoreError(
+            f"{what} is not written: it holds a number that is not finite (NaN or infinite), as "
+            "scores without a labelled pixel are. `./run_all.sh data verify` checks the data set."
+        ) from error
 
 
 def write_if_changed(path: Path, text: str) -> None:

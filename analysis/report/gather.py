@@ -29,7 +29,7 @@ from experiments.ask.why import latencies
 from experiments.declare.profile import Profile
 from experiments.declare.registry import ExperimentRegistry, paper_items
 from experiments.declare.table import Table
-from experiments.errors import CorruptRecordError
+from experiments.errors import CorruptRecordError, StoreError
 from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.claims import ClaimResult
 from experiments.judge.statistics import Gain, Summary
@@ -97,7 +97,7 @@ class _Stored:
         for run_id in store.run_ids():
             try:
                 record = store.read(run_id)
-            except CorruptRecordError as error:
+            except (CorruptRecordError, StoreError) as error:
                 found.damaged.append(str(error))
                 continue
             if record is not None:
@@ -180,7 +180,7 @@ def _profile(
     call = request.call(profile)
     resolver = StoredResolver(request.registry, profile, request.workspace, stored=stored)
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
-    plan = make_plan(request.tables, resolver, seeds, call.store)
+    plan = make_plan(request.tables, resolver, seeds, call.store, to_train=False)
     plan = Plan(tuple(_with_asked_seeds(planned, call.seeds) for planned in plan.tables))
     views, claims = [], []
     for result in assembled(call, plan):
@@ -259,7 +259,7 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
             if metric in result.table.columns
         },
         latencies=_latencies(result, row, request),
-        notes=tuple(filter(None, [_one_line(declared.reading)])),
+        notes=tuple(filter(None, [_one_line(declared.reading), _no_gain(row)])),
         absent=tuple(_one_line(reason) or "" for reason in row.absent),
         stale=row.stale,
         runs=tuple(record.run_id for record in row.records),
@@ -269,6 +269,10 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
 
 def _spread(miou: Summary | None) -> SpreadView | None:
     return SpreadView(miou.median, miou.low, miou.high, miou.num_seeds) if miou else None
+
+
+def _no_gain(row: RowResult) -> str:
+    return f"No gain over the baseline, no rank: {row.incomparable}." if row.incomparable else ""
 
 
 def _gain(gain: Gain | None) -> GainView | None:

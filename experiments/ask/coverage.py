@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter as Tally
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,6 +14,7 @@ from rich.table import Table as RichTable
 
 from experiments.ask.why import latencies
 from experiments.declare.registry import STUDY, paper_items
+from experiments.files import strict_json
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.counts import count_cells
 from experiments.judge.tables import counter_of
@@ -168,7 +168,7 @@ def to_json(found: Coverage) -> str:
         "tables": [asdict(table) for table in found.tables],
         "totals": {kind: asdict(found.total(kind)) for kind in kinds},
     }
-    return json.dumps(document, indent=1, ensure_ascii=False)
+    return strict_json(document, "The coverage", indent=1, ensure_ascii=False)
 
 
 HEADINGS = (

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.errors import CorruptRecordError, SsaError
+from experiments.judge.comparability import comparable
 from experiments.nested import ABSENT, Difference, differences, flat_differences, flatten
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -34,6 +35,7 @@ class RunDifference:
     run_id: str
     scores: tuple[Difference, ...]  # miou, aacc, macc in percent; empty: only curve or areas
     environment: tuple[Difference, ...]  # machine, packages, modules of ours
+    incomparable: str | None = None  # why the scores say nothing of each other
     spec: tuple[Difference, ...] = ()  # where a run of the same name was asked for otherwise
 
 
@@ -95,7 +97,7 @@ def difference(first: Path, second: Path) -> FolderDifference:
         if a.result_digest == b.result_digest:
             equal.append(run_id)
         else:
-            different.append(_run_difference(a, b))
+            different.append(_run_difference(a, b, stores))
     cells, tables_first, tables_second = _tables(first, second)
     return FolderDifference(
         only_first=tuple(sorted(here - there)),
@@ -127,11 +129,16 @@ def _read(store: Store, run_id: str, damaged: list[str]) -> Record | None:
         return None
 
 
-def _run_difference(first: Record, second: Record) -> RunDifference:
+def _run_difference(first: Record, second: Record, stores: tuple[Store, Store]) -> RunDifference:
+    names = [store.read_areas(first.run_id).names for store in stores]
+    reason = comparable(first, second)
+    if reason is None and names[0] != names[1]:
+        reason = "the images that were scored have other names"
     return RunDifference(
         run_id=first.run_id,
         scores=differences(first.scores.model_dump(), second.scores.model_dump()),
         environment=differences(first.environment.model_dump(), second.environment.model_dump()),
+        incomparable=reason,
         spec=differences(first.spec.model_dump(mode="json"), second.spec.model_dump(mode="json")),
     )
 
@@ -214,9 +221,10 @@ def show_difference(console: Console, found: FolderDifference, first: Path, seco
         _show_some(console, f"only in {name}", ids)
     _show_some(console, "damaged", found.damaged)
     for run in found.different:
-        _show_fields(
-            console, run.run_id, "other results", (*run.scores, *run.spec, *run.environment)
-        )
+        what = "other results"
+        if run.incomparable:
+            what = f"results that cannot be compared, {run.incomparable}"
+        _show_fields(console, run.run_id, what, (*run.scores, *run.spec, *run.environment))
     for here, there, fields in found.respecified:
         _show_fields(console, f"{here} and {there}", "asked for otherwise", fields)
     _show_some(console, "table only in A", found.tables_first)

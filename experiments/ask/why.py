@@ -171,6 +171,8 @@ def _trained(row_result: RowResult, metric: str) -> dict[str, Any]:
 def _of_gain(row_result: RowResult) -> Verdict:
     if row_result.blocked:
         return Verdict("blocked", row_result.absent[0])
+    if row_result.incomparable:
+        return Verdict("not comparable", row_result.incomparable)
     if row_result.gain is None:
         return Verdict("missing", "the row is its own baseline, or one of the two has no run")
     if row_result.gain.low > 0 or row_result.gain.high < 0:

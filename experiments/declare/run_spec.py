@@ -30,11 +30,17 @@ class RunSpec(Declared):
     evaluation: Evaluation
     profile: str
     seed: int
-    deviations: tuple[str, ...] = ()  # from the profile's protocol, in plain words
+    #: from the profile's protocol, in plain words; no part of the identity
+    deviations: tuple[str, ...] = ()
 
     def canonical(self) -> str:
-        """One line of JSON with sorted keys: equal specs give equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """One line of JSON with sorted keys: specs that compute the same give equal text.
+
+        The sentences of :attr:`deviations` are left out (the field stays, empty, as it is in most
+        runs): what they describe stands in the other fields, and rewording one is no other run.
+        """
+        fields = self.model_dump(mode="json") | {"deviations": []}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def run_id(self) -> str:

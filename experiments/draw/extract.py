@@ -84,7 +84,7 @@ def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunIns
     """Evaluate a run's network once more and note what figures need; see :func:`extract`."""
     from mmengine.runner import Runner
 
-    from experiments.train.loops import EVALUATE, seed_torch
+    from experiments.train.loops import EVALUATE, like_sized, seed_torch
 
     model = load_trained(record, store, device)
     folder = store.folder(record.run_id)
@@ -96,11 +96,12 @@ def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunIns
     notes = _Notes(record.spec.num_classes, len(loader.dataset))
     for number, batch in enumerate(loader):
         seed_torch(record.spec.seed, EVALUATE, number)
-        with torch.no_grad(), _last_input(classifier) as seen:
-            samples = model.val_step(batch)
-            if classifier is not None and record.spec.evaluation.mode == "slide":
-                _whole(model, batch)  # the windows' features would not be the image's
-        notes.add(batch, samples, classifier, seen)
+        for part in like_sized(batch):
+            with torch.no_grad(), _last_input(classifier) as seen:
+                samples = model.val_step(part)
+                if classifier is not None and record.spec.evaluation.mode == "slide":
+                    _whole(model, part)  # the windows' features would not be the image's
+            notes.add(part, samples, classifier, seen)
     areas = notes.image_areas()
     kept = store.read_areas(record.run_id)
     _check(record, store, areas, kept)

@@ -10,6 +10,7 @@ from experiments.declare.profile import Profile
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
+from experiments.judge.comparability import comparable_seeds
 from experiments.judge.counts import Count, CountCell, count_cells
 from experiments.judge.statistics import (
     Gain,
@@ -46,6 +47,7 @@ class RowResult:
     versus_reference: Verdict
     counts: dict[str, CountCell]  # params_m, macs_g, macs_all_g, latency_ms
     backbone: str = ""
+    incomparable: str | None = None  # why the runs are none to count a gain over the baseline's
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def assemble(
     areas = _Areas(store)
     results = []
     for row_id, row in rows.items():
+        baseline = rows[row.baseline]
+        incomparable = areas.incomparable(row, baseline) if gains else None
         miou, reference_miou = _summary(measured[row_id]), _summary(shipped[row_id])
         results.append(
             RowResult(
@@ -105,7 +109,8 @@ def assemble(
                 absent=row.absent,
                 blocked=row.blocked,
                 miou=miou,
-                gain=areas.gain(row, rows[row.baseline]) if gains else None,
+                gain=areas.gain(row, baseline) if gains and not incomparable else None,
+                incomparable=incomparable,
                 reference=reference_miou,
                 versus_paper=_versus_paper(row, miou, planned.profile, deviation),
                 versus_reference=_versus_reference(miou, reference_miou, pooled),
@@ -131,6 +136,12 @@ class _Areas:
         self.scored = cache(lambda run_id: ScoredRun(store.read_areas(run_id)))
         self._gain_over = cache(self._drawn)
 
+    def incomparable(self, row: PlannedRow, baseline: PlannedRow) -> str | None:
+        """Why no gain of one row over the other can be counted, though both have runs."""
+        if row.row.id == baseline.row.id:
+            return None
+        return comparable_seeds(row.records, baseline.records, self._names)
+
     def gain(self, row: PlannedRow, baseline: PlannedRow) -> Gain | None:
         """Over the seeds that both rows have; None: there are none, or it is its own baseline."""
         seeds = shared_seeds(row.records, baseline.records)
@@ -138,6 +149,9 @@ class _Areas:
             return None
         ours, theirs = (tuple(r.finished[s].spec.run_id for s in seeds) for r in (row, baseline))
         return self._gain_over(ours, theirs)
+
+    def _names(self, run_id: str) -> tuple[str, ...]:
+        return self.scored(run_id).names
 
     def _drawn(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Gain:
         return gain_over(list(map(self.scored, ours)), list(map(self.scored, theirs)))

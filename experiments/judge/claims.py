@@ -27,6 +27,7 @@ from experiments.declare.claims import (
     WithinClaim,
 )
 from experiments.declare.table import Table
+from experiments.judge.comparability import comparable_seeds
 from experiments.judge.statistics import (
     BOOTSTRAP_SEED,
     CONFIDENCE,
@@ -99,6 +100,16 @@ class Evidence:
         if self.seeds(pair):
             return []
         return [row for row in pair if not self.records.get(row)] or list(pair)
+
+    def images(self, run_id: str) -> tuple[str, ...]:
+        """Names of the images that a run was scored on."""
+        return self.scored(run_id).names
+
+    def incomparable(self, pair: Pair) -> str | None:
+        """Why the runs of a pair cannot be set against each other; None if they can."""
+        first, second = (self.records.get(row, {}) for row in pair)
+        reason = comparable_seeds(first, second, self.images)
+        return f"{pair[0]} and {pair[1]} cannot be compared: {reason}" if reason else None
 
     def difference(self, pair: Pair, seeds: Sequence[int] | None = None) -> Difference:
         """The gain of a pair's first row over its second, over ``seeds`` or all shared ones."""
@@ -188,6 +199,8 @@ def _compared(
     lacking = dict.fromkeys(row for pair in different for row in evidence.lacking(pair))
     if lacking:
         return _missing(claim, list(lacking))
+    if reason := _first_incomparable(different, evidence):
+        return ClaimResult(claim, "undecided", reason)
     found: dict[tuple[tuple[str, ...], ...], Difference] = {}
     for pair in different:
         seeds = evidence.seeds(pair)
@@ -200,6 +213,10 @@ def _compared(
 def _missing(claim: Stated, rows: Sequence[str]) -> ClaimResult:
     shown = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
     return ClaimResult(claim, "undecided", f"missing: no runs to compare of {shown}")
+
+
+def _first_incomparable(pairs: Sequence[Pair], evidence: Evidence) -> str | None:
+    return next((why for pair in pairs if (why := evidence.incomparable(pair))), None)
 
 
 def _all_above(
@@ -264,6 +281,9 @@ def _is_share(claim: ShareClaim, evidence: Evidence) -> ClaimResult:
     if not seeds:
         lacking = [row for pair in pairs for row in pair if not evidence.records.get(row)]
         return _missing(claim, list(dict.fromkeys(lacking)) or [claim.part[0]])
+    across = (claim.part[1], claim.whole[1])  # a share of what was gained on the same images
+    if reason := _first_incomparable([*pairs, across], evidence):
+        return ClaimResult(claim, "undecided", reason)
     part, whole = (evidence.difference(pair, seeds) for pair in pairs)
     if interval(whole.draws)[0] <= 0:
         reason = f"there is no sure gain to share: {whole.value:+.2f} points in all"
@@ -291,6 +311,8 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
     if not seeds:
         lacking = [row for row in rows if not evidence.records.get(row)]
         return _missing(claim, list(dict.fromkeys(lacking)) or rows[:1])
+    if reason := _first_incomparable([point.pair for point in claim.points], evidence):
+        return ClaimResult(claim, "undecided", reason)
     gains = [evidence.difference(point.pair, seeds) for point in claim.points]
     line = trend(gains, [point.at for point in claim.points])
     shown = ", ".join(f"{g.value:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
@@ -316,6 +338,8 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
     pair = (claim.row, claim.over)
     if lacking := evidence.lacking(pair):
         return _missing(claim, lacking)
+    if reason := evidence.incomparable(pair):
+        return ClaimResult(claim, "undecided", reason)
     seeds = evidence.seeds(pair)
     records = [[evidence.records[row][seed] for row in pair] for seed in seeds]
     after, at = np.array([_crossing(*both) for both in records]).T

@@ -1,8 +1,9 @@
 """Which row of a table is best and which second, where rows can be compared at all.
 
 Rows can be compared where their gain is counted over the same baseline and on the same data set:
-the same network with another classifier, or an ablation. Only mIoU is ranked. More parameters, MACs
-or milliseconds are a price and not a defeat, and a bold cheapest row would always be the baseline.
+the same network with another classifier, or an ablation; a row that experiments.judge.comparability
+refuses is not ranked. Only mIoU is ranked. More parameters, MACs or milliseconds are a price and
+not a defeat, and a bold cheapest row would always be the baseline.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def marks(result: TableResult) -> dict[str, Mark]:
     """
     groups: dict[tuple[str, str], dict[str, float]] = {}
     for row in result.rows:
-        if row.miou is not None:
+        if row.miou is not None and row.incomparable is None:
             key = (result.table.baseline_of(row.row).id, row.paper_dataset)
             groups.setdefault(key, {})[row.row.id] = row.miou.median
     found: dict[str, Mark] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.declare.profile import DataChoice
-from experiments.errors import StoreError, sentence_of
+from experiments.errors import StoreError
 from experiments.files import write_atomically
 from experiments.store.workspace import Workspace
-from ssa.datasets.base import DataError, DataSet
+from ssa.datasets.base import DataSet
 from ssa.datasets.folder import find, own_settings
 from ssa.datasets.scenes import META, ScenesParameters, ensure
 from ssa.errors import ConfigurationError, SsaError
 
+#: of what :func:`_checked_pairs` looks at; another number looks anew
+_CHECK_VERSION = 1
 _SCENES = TypeAdapter(ScenesParameters)
 
 
@@ -35,6 +38,26 @@ class Located:
     working_size: tuple[int, int] | None  # images are reduced once to fit it
     num_classes: int
     class_names: tuple[str, ...]
+    splits: tuple[str, ...] = ()
+    training_split: str = "train"  # that the data set names, where no protocol does
+    evaluation_split: str = "val"
+    #: split → why it is of no use to train or to score on, a sentence
+    unfit: Mapping[str, str] = field(default_factory=dict)
+
+    def fault(self, split: str, purpose: str) -> str | None:
+        """Why a split cannot be taken, a sentence; None if it can.
+
+        Args:
+            split: its name.
+            purpose: "train" or "score", for the sentence.
+        """
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            return (
+                f"The profile would {purpose} on the split {split} of {self.name}, which has only "
+                f"{known}; name one of these as its train_split or evaluation.split, or none."
+            )
+        return self.unfit.get(split)
 
 
 def locate(choice: DataChoice, workspace: Workspace) -> Located:
@@ -55,14 +78,20 @@ def absent(choice: DataChoice, workspace: Workspace) -> Located | None:
     except SsaError:
         return None
     nowhere = workspace.data_root / choice.name
-    facts = dataset.num_classes, tuple(dataset.class_names)
-    return Located(choice.name, nowhere, "", filled, choice.working_size, *facts)
+    return Located(choice.name, nowhere, "", filled, choice.working_size, *_facts(dataset))
+
+
+def _facts(dataset: DataSet) -> tuple[int, tuple[str, ...], tuple[str, ...], str, str]:
+    """What a data set is without its files, in the order of :class:`Located`'s fields."""
+    classes, splits = tuple(dataset.class_names), dataset.splits
+    return len(classes), classes, splits, dataset.training_split, dataset.evaluation_split
 
 
 @lru_cache(maxsize=32)
 def _locate(name: str, settings: str, workspace: Workspace) -> Located:
     dataset = find(name, workspace.data_root)
     filled = _filled(dataset, json.loads(settings))
+    unfit: dict[str, str] = {}
     if name == "scenes":
         root = ensure(workspace.cache, ScenesParameters(**filled))
         digest = json.loads((root / META).read_text())["content_sha256"]
@@ -72,29 +101,33 @@ def _locate(name: str, settings: str, workspace: Workspace) -> Located:
         root = dataset.locate(workspace.data_root)
         dataset.check(root)
         digest = content_digest(dataset, root, dataset.splits, workspace.cache)
-        if filled and (fault := _label_fault(name, root, digest, workspace)):
-            raise DataError(fault)
-    return Located(
-        name, root, digest, filled, None, dataset.num_classes, tuple(dataset.class_names)
-    )
+        unfit = _checked_pairs(dataset, root, digest, workspace)
+    return Located(name, root, digest, filled, None, *_facts(dataset), unfit)
 
 
-@lru_cache(maxsize=32)
-def _label_fault(name: str, root: Path, digest: str, workspace: Workspace) -> str:
-    """What is wrong with the masks of a user's data set; all are opened, once a content."""
-    from ssa.datasets.verify import check_labels
+def _checked_pairs(
+    dataset: DataSet, root: Path, digest: str, workspace: Workspace
+) -> dict[str, str]:
+    """Splits of no use and why; every pair is looked at, once a content.
 
-    dataset = find(name, workspace.data_root)
-    key = hashlib.sha256(json.dumps([digest, own_settings(dataset)]).encode()).hexdigest()[:16]
-    seen = workspace.cache / f"labels-{key}"
-    if not seen.exists():
-        try:
-            check_labels(dataset, root)
-        except DataError as error:
-            return sentence_of(error)
-        with contextlib.suppress(StoreError):  # not remembered is only slower
-            write_atomically(seen, f"every mask of {name} holds its classes only\n")
-    return ""
+    The masks of a user's own data set are all decoded; of a published one, which ``data verify``
+    knows by its numbers of images, the headers.
+
+    Raises:
+        DataError: about the first pair that is wrong.
+    """
+    from ssa.datasets.verify import check_pairs
+
+    own = own_settings(dataset)
+    text = json.dumps([_CHECK_VERSION, digest, dataset.name, own])
+    seen = workspace.cache / f"labels-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        known = json.loads(seen.read_text(encoding="utf-8"))
+        return {str(split): str(sentence) for split, sentence in known["unfit"].items()}
+    unfit = check_pairs(dataset, root, every_value=bool(own))
+    with contextlib.suppress(StoreError):  # not remembered is only slower
+        write_atomically(seen, json.dumps({"data set": dataset.name, "unfit": unfit}))
+    return unfit
 
 
 def _filled(dataset: DataSet, given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from experiments.declare.model import ModelCard
 from experiments.declare.profile import Profile
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Row, Table
-from experiments.errors import CorruptRecordError
+from experiments.errors import CorruptRecordError, StoreError
 from experiments.plan.cost import GpuHours
 from experiments.plan.estimate import Kind, Past, filled, makespan
 from experiments.plan.resolve import Blocked, Resolver
@@ -217,6 +217,8 @@ def make_plan(
     store: Store,
     costs: PastCosts | None = None,
     hours: GpuHours | None = None,
+    *,
+    to_train: bool = True,
 ) -> Plan:
     """Resolve every row and seed of ``tables`` and look each run up in the store.
 
@@ -227,6 +229,10 @@ def make_plan(
         store: where the runs are.
         costs: what such runs took; None: take it from the store.
         hours: estimates what runs will cost; None: nobody asked.
+        to_train: as in :func:`look_up`.
+
+    Raises:
+        StoreError: a record cannot be read by this checkout, and the plan is to be carried out.
     """
     wanted, shipped = tuple(seeds), range(resolver.profile.seeds)
     costs = costs or PastCosts([store])
@@ -236,7 +242,7 @@ def make_plan(
         blocked = resolved if isinstance(resolved, Blocked) else None
         spec = resolved.draft if isinstance(resolved, Blocked) else resolved
         if spec and not blocked and spec.run_id not in runs:
-            runs[spec.run_id] = look_up(spec, store, costs)
+            runs[spec.run_id] = look_up(spec, store, costs, to_train=to_train)
         return PlannedCell(
             table.name,
             row.id,
@@ -269,11 +275,28 @@ def make_plan(
     )
 
 
-def look_up(spec: RunSpec, store: Store, costs: PastCosts | None = None) -> PlannedRun:
-    """Where one run stands in the store."""
+def look_up(
+    spec: RunSpec, store: Store, costs: PastCosts | None = None, *, to_train: bool = True
+) -> PlannedRun:
+    """Where one run stands in the store.
+
+    Args:
+        spec: the run.
+        store: where it is looked for.
+        costs: what such runs took.
+        to_train: whether what is missing will be trained; otherwise a record that this checkout
+            cannot read is one line of what is shown, and not its end.
+
+    Raises:
+        StoreError: a record cannot be read, or a newer version wrote it, and ``to_train``.
+    """
     try:
         record = store.read(spec.run_id)
     except CorruptRecordError as error:
+        return PlannedRun(spec, "damaged", str(error))
+    except StoreError as error:
+        if to_train:
+            raise
         return PlannedRun(spec, "damaged", str(error))
     if record is None:
         expected = costs.of(spec) if costs else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.declare.figure import Figure
 from experiments.declare.model import ModelCard
@@ -15,10 +15,13 @@ from experiments.declare.protocol import NoProtocolError, Settings, settings_of
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Row, Table
+from experiments.declare.training import Evaluation, Training
 from experiments.errors import SsaError, sentence_of
 from experiments.plan.data import Located, absent, locate
 from experiments.store.workspace import Workspace
 from ssa.errors import ConfigurationError
+
+T = TypeVar("T", Training, Evaluation)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,11 @@ class Resolver:
         if data is None:
             return Blocked(tuple(reasons))
         spec = self._spec(card, row, data, settings, seed, sha256)
+        used = {"train": spec.training.train_split, "score": spec.evaluation.split}
+        for purpose, split in used.items():
+            if fault := data.fault(split, purpose):
+                reasons.append(fault)
+        reasons = list(dict.fromkeys(reasons))
         return Blocked(tuple(reasons), spec) if reasons else spec
 
     def _spec(
@@ -193,12 +201,19 @@ class Resolver:
             num_classes=data.num_classes,
             weights=_weights(card, settings),
             weights_sha256=sha256,
-            training=settings.training,
-            evaluation=settings.evaluation,
+            training=_on_split(settings.training, "train_split", data.training_split),
+            evaluation=_on_split(settings.evaluation, "split", data.evaluation_split),
             profile=profile.name,
             seed=seed,
             deviations=(*settings.sentences, *self.deviations),
         )
+
+
+def _on_split(settings: T, field: str, split: str) -> T:
+    """The settings on the data set's own split, unless a profile or protocol names one."""
+    if field in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={field: split})
 
 
 def _weights(card: ModelCard, settings: Settings) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Row, Table
-from experiments.errors import CorruptRecordError
+from experiments.errors import CorruptRecordError, StoreError
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -70,7 +70,7 @@ class StoredRows:
         for store in self._stores:
             try:
                 record = store.read(run_id)
-            except CorruptRecordError:
+            except (CorruptRecordError, StoreError):
                 continue
             if record is not None:
                 return record

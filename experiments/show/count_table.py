@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.declare.table import Row, Table
-from experiments.files import write_atomically
+from experiments.files import strict_json, write_atomically
 from experiments.judge.counts import Count, CountCell, Counter, count_cells
 from experiments.show.text import MISSING, latex_table, markdown_table, table_stem
 
@@ -191,12 +191,13 @@ def export_counts(result: CountTable, folder: Path) -> Sequence[Path]:
         "csv": frame.to_csv(index=False, lineterminator="\n"),
         "md": markdown_table(result.table.source, heading, columns, rows, alignment, notes),
         "tex": latex_table(stem, heading, columns, rows, alignment, notes),
-        "json": json.dumps(
+        "json": strict_json(
             {
                 "table": result.table.name,
                 "source": result.table.source,
                 "rows": json.loads(frame.to_json(orient="records", double_precision=15)),
             },
+            f"{stem}.json",
             indent=1,
             ensure_ascii=False,
         )

@@ -5,13 +5,12 @@ Equal records give equal bytes: nothing here depends on the time or the machine 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.declare.base import Metric
-from experiments.files import write_if_changed
+from experiments.files import strict_json, write_if_changed
 from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.counts import CountCell
 from experiments.judge.ranking import Mark, marks
@@ -132,6 +131,7 @@ def to_json(result: TableResult) -> str:
                 "reading": row.row.reading,
                 "dataset_settings": row.row.dataset_settings,
                 "gain_over": result.table.baseline_of(row.row).id,
+                **({"no_gain": row.incomparable} if row.incomparable else {}),
                 "stale": list(row.stale),
                 "absent": list(row.absent),
                 "runs": [_provenance(record) for record in row.records],
@@ -140,7 +140,8 @@ def to_json(result: TableResult) -> str:
         ],
         "claims": [claim_document(claim) for claim in result.claims],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    text = strict_json(document, f"{file_stem(result)}.json", indent=1, ensure_ascii=False)
+    return text + "\n"
 
 
 def _provenance(record: Record) -> dict[str, Any]:
@@ -274,6 +275,10 @@ def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
         candidates += [row.row.notes.get(metric, "") for metric in counted_columns(result)]
         candidates += [f"Stale: {reason}." for reason in row.stale]
         candidates += [f"Not run: {reason}" for reason in row.absent]
+        candidates += [f"Deviates: {text}." for r in row.records for text in r.deviations]
+        if row.incomparable:
+            over = result.table.baseline_of(row.row).id
+            candidates.append(f"No gain over {over}, no rank: {row.incomparable}.")
         if row.gain is not None and row.gain.num_seeds == 1:
             candidates.append("One seed: the interval covers the choice of images only.")
         for text in filter(None, candidates):

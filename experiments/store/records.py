@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from experiments.declare.run_spec import RunSpec
+from experiments.files import strict_json
 
 RECORD_VERSION = 1
 
@@ -98,8 +99,12 @@ _SEAL_LENGTH = len('{"sha256": "",') + 64
 
 
 def seal(document: dict[str, Any]) -> str:
-    """JSON text of a document with the sha256 of its content as first field."""
-    body = json.dumps(document, sort_keys=True, indent=1)
+    """JSON text of a document with the sha256 of its content as first field.
+
+    Raises:
+        StoreError: a number in it is not finite.
+    """
+    body = strict_json(document, "The record", sort_keys=True, indent=1)
     return json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()})[:-1] + "," + body[1:]
 
 
@@ -107,9 +112,9 @@ def unseal(text: str) -> dict[str, Any]:
     """The document of :func:`seal`.
 
     Raises:
-        ValueError: the text is truncated or was changed.
+        ValueError: the text is truncated, was changed, or holds a NaN, which is no JSON.
     """
-    document = json.loads(text)
+    document = json.loads(text, parse_constant=_refuse_constant)
     if not isinstance(document, dict) or "sha256" not in document:
         raise ValueError("it carries no checksum")
     expected = document.pop("sha256")
@@ -120,6 +125,10 @@ def unseal(text: str) -> dict[str, Any]:
     if hashlib.sha256(body.encode()).hexdigest() != expected:
         raise ValueError("its checksum does not fit its content")
     return document
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}, where a number belongs")
 
 
 def now() -> str:

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import CorruptRecordError, StoreError
-from experiments.files import write_atomically, writing
+from experiments.files import strict_json, write_atomically, writing
 from experiments.store.records import RECORD_VERSION, Failure, Record, seal, unseal
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class Store:
             StoreError: the disk is full or may not be written.
         """
         folder = self.folder(spec.run_id)
-        write_atomically(folder.spec, json.dumps(spec.model_dump(mode="json"), indent=1))
+        text = strict_json(spec.model_dump(mode="json"), str(folder.spec), indent=1)
+        write_atomically(folder.spec, text)
         return folder
 
     def write_record(self, record: Record, areas: bytes, weights: bytes | None = None) -> None:

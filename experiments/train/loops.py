@@ -104,7 +104,28 @@ class StatelessValLoop(ValLoop):
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Evaluate one batch."""
         seed_torch(self.seed, EVALUATE, idx * get_world_size() + get_rank())
-        super().run_iter(idx, data_batch)
+        for part in like_sized(data_batch):
+            super().run_iter(idx, part)
+
+
+def like_sized(batch: Any) -> list[Any]:
+    """A batch of evaluation in parts whose images have one size: only those can be stacked.
+
+    Padding would let a network see more than the image, so that its score would hang on its
+    neighbours in the batch.
+
+    Args:
+        batch: ``{"inputs": [(3, h, w), …], "data_samples": […]}``.
+
+    Returns:
+        The batch itself where all have one size; else a part a size, in the order of first sight.
+    """
+    places: dict[torch.Size, list[int]] = {}
+    for place, image in enumerate(batch["inputs"]):
+        places.setdefault(image.shape, []).append(place)
+    if len(places) < 2:
+        return [batch]
+    return [{key: [batch[key][i] for i in own] for key in batch} for own in places.values()]
 
 
 def _share_buffers(model: torch.nn.Module) -> None:

@@ -107,7 +107,7 @@ def _record(
         peak_memory_mb=_peak_memory_mb(around.device),
         resumed_at=state.resumed_at,
         environment=environment(used, around.device),
-        deviations=(*spec.deviations, *_batch_deviations(spec, around, network)),
+        deviations=(*spec.deviations, *deviations_of(spec, around, network)),
         started=started,
         finished=now(),
     )
@@ -119,6 +119,43 @@ def _network(runner: Runner) -> nn.Module:
     from mmengine.model import is_model_wrapper
 
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def deviations_of(spec: RunSpec, around: Surroundings, network: nn.Module) -> tuple[str, ...]:
+    """What this machine made of a run that another would have made otherwise, in plain words.
+
+    Args:
+        spec: the run.
+        around: its devices and processes, which are no part of its identity.
+        network: as trained.
+    """
+    return (
+        *_batch_deviations(spec, around, network),
+        *_term_deviations(spec, around, network),
+        *_precision_deviations(spec, around),
+    )
+
+
+def _term_deviations(spec: RunSpec, around: Surroundings, network: nn.Module) -> tuple[str, ...]:
+    """Terms of the objective that several devices define each on its own images."""
+    from ssa.classifiers.base import PixelClassifier
+
+    classifiers = [each for each in network.modules() if isinstance(each, PixelClassifier)]
+    terms = list(dict.fromkeys(name for each in classifiers for name in each.terms_per_device))
+    if around.processes == 1 or not terms:
+        return ()
+    share = spec.training.batch // (spec.training.accumulation * around.processes)
+    return (
+        f"{', '.join(terms)} taken over {share} of a batch's {spec.training.batch} images at a "
+        f"time: {around.processes} devices, each on its own images",
+    )
+
+
+def _precision_deviations(spec: RunSpec, around: Surroundings) -> tuple[str, ...]:
+    """Mixed precision that is asked for and only GPUs have."""
+    if not spec.training.amp or around.device == "cuda":
+        return ()
+    return ("float32 on the CPU, where the protocol trains in mixed precision (bfloat16) on a GPU",)
 
 
 def _batch_deviations(spec: RunSpec, around: Surroundings, network: nn.Module) -> tuple[str, ...]:

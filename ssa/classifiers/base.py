@@ -117,6 +117,15 @@ class PixelClassifier(nn.Module, ABC):
             nn.Dropout2d(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
         )
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """What of the objective is defined on the images of one device, by name.
+
+        On N devices these are N smaller things averaged, and not the whole batch's: a mean over
+        the valid pixels, sums a class. () where N devices compute what one would.
+        """
+        return ()
+
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K, h, w) of features (B, D, h, w), as deployed: no upsampling, no softmax."""

@@ -115,6 +115,11 @@ class CacClassifier(PixelClassifier):
         """T (1, K, D) = M'([m; W]) of features (B, D, h, w)."""
         return self.teacher.semantic_prototypes(guide, features.flatten(2), self.fixed_prototypes)
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        return ("class means", "ce")
+
     def forward(self, features: Tensor) -> Tensor:
         """Decision z (B, K, h, w) of features (B, D, h, w)."""
         coarse = self.conv_seg(self.dropout(features))

@@ -151,6 +151,11 @@ class DncClassifier(PixelClassifier):
         """Class scores (n, K) of cosines (n, K, P)."""
         return class_layer_norm(similarities.amax(2), self.mask_norm)
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        return ("clusters", "ce")
+
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
         return as_map(self.decide(self.similarities(self.embed(self.dropout(features)))), features)

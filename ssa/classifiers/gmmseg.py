@@ -169,6 +169,11 @@ class GmmSegClassifier(PixelClassifier):
             return log_densities.amax(2)
         return log_densities.logsumexp(2) - math.log(self.config.components)
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        return ("ce",)
+
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
         scores = self.class_scores(self.log_densities(self.embed(features)))

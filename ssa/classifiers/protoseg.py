@@ -154,6 +154,11 @@ class ProtoSegClassifier(PixelClassifier):
             unit = F.normalize(self.prototypes.float(), dim=-1)
             return self.product(embeddings, unit.flatten(0, 1)).unflatten(1, unit.shape[:2])
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        return ("clusters", "ce")
+
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
         similarities = self.similarities(self.embed(features))

@@ -69,6 +69,11 @@ class SoftmaxClassifier(PixelClassifier):
             else None
         )
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        return ("ce",) if self.config.ce_average == "valid" else ()
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K, h, w) of features (B, D, h, w)."""
         return self._decide(self.dropout(features))

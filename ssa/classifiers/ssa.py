@@ -131,6 +131,19 @@ class SSAClassifier(PixelClassifier):
         """W (K, D)."""
         return self.conv_seg.weight.flatten(1)
 
+    @property
+    def terms_per_device(self) -> tuple[str, ...]:
+        """See :meth:`PixelClassifier.terms_per_device`."""
+        config = self.config
+        terms = {
+            "ce": config.ce_weight > 0 and config.ce_average == "valid",
+            "coarse_ce": config.coarse_ce_weight > 0 and config.has_coarse_mask,
+            "teacher_ce": config.teacher and config.teacher_ce_weight > 0,
+            "response": config.teacher and config.response_weight > 0,
+            "semantic": config.teacher and config.semantic_weight > 0,
+        }
+        return tuple(name for name, present in terms.items() if present)
+
     def forward(self, features: Tensor) -> Tensor:
         """O (B, K, h, w) of features S_f (B, D, h, w)."""
         if self.folded and _image_by_image(features):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,18 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ssa.datasets import scenes
-from ssa.datasets.base import DataError, DataSet, Pair
+from ssa.datasets.base import IGNORE_INDEX, DataError, DataSet, Pair
 from ssa.datasets.digest import content_digest
 from ssa.datasets.folder import find
-from ssa.datasets.pixels import UNREADABLE, read_label
+from ssa.datasets.pixels import image_sizes, label_size, other_size, read_label
 from ssa.datasets.prepare import Progress
 
 _CHUNK = 16
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Found:
     """What one pair of files holds."""
 
     problems: tuple[str, ...]
-    pixels: NDArray[np.int64]  # (256,) labelled pixels by class id, 255 = unlabelled
+    values: NDArray[np.int64]  # (256,) pixels by raw value
     size: tuple[int, int] | None  # height, width of the annotation
 
 
@@ -84,18 +81,73 @@ def verify(
     return next((report for report in reports if not report.ok), reports[0])
 
 
-def check_labels(dataset: DataSet, root: Path) -> None:
-    """Refuse masks that cannot be read or hold a value that is no class; opens every one.
+def check_pairs(dataset: DataSet, root: Path, every_value: bool) -> dict[str, str]:
+    """Refuse pairs that training would stumble over: unreadable, of two sizes, with odd values.
+
+    Of images only the headers are read, so it takes a fraction of what ``verify`` takes.
+
+    Args:
+        dataset: what is checked.
+        root: its folder.
+        every_value: decode every mask, for masks that nobody has checked before; else only
+            headers, and masks until one with a label is found.
+
+    Returns:
+        Split → why it is of no use to train or to score on, for those that are of none.
 
     Raises:
-        DataError: about the first such mask.
+        DataError: about the first pair that is wrong.
     """
     table = dataset.label_table(root)
+    unfit: dict[str, str] = {}
     for split in dataset.splits:
+        seen = np.zeros(256, np.int64)
         for pair in dataset.load_index(root, split):
-            values = np.bincount(read_label(pair.label).ravel(), minlength=256)
-            if sentence := _wrong_values(pair.label, values, table, dataset.num_classes):
+            if every_value or not _labelled(seen, table):
+                raw = read_label(pair.label)
+                size = (int(raw.shape[0]), int(raw.shape[1]))
+                values = np.bincount(raw.ravel(), minlength=256)
+                seen += values
+                if sentence := _wrong_values(pair.label, values, table, dataset.num_classes):
+                    raise DataError(sentence)
+            else:
+                size = label_size(pair.label)
+            if sentence := other_size(pair, image_sizes(pair.image), size):
                 raise DataError(sentence)
+        if sentence := _unfit(dataset, split, seen, table, every_value):
+            unfit[split] = sentence
+    return unfit
+
+
+def _labelled(values: NDArray[np.int64], table: NDArray[np.uint8]) -> int:
+    """How many of the pixels, counted by raw value, have a class."""
+    return int(values[table != IGNORE_INDEX].sum())
+
+
+def _unfit(
+    dataset: DataSet,
+    split: str,
+    values: NDArray[np.int64],
+    table: NDArray[np.uint8],
+    all_seen: bool = True,
+) -> str:
+    """Why a split is of no use, by how often its masks hold each raw value (256,); "" if it is."""
+    held = np.flatnonzero(values)
+    if all_seen and held.tolist() == [0, 255] and tuple(table[[0, 255]]) == (0, IGNORE_INDEX):
+        return (
+            f"The masks of {dataset.title}, {split}, hold 0 and 255 only, and 255 means unlabelled:"
+            f" only {dataset.class_names[0]} would be learnt and scored. If 255 is the foreground, "
+            'give its class by label_map {"255": 1} in the description of the data set, or write '
+            "the masks with 0 and 1."
+        )
+    if held.size and not _labelled(values, table):
+        return (
+            f"No pixel of {dataset.title}, {split}, is labelled: its masks hold "
+            f"{', '.join(map(str, held[:5]))} only, which means unlabelled. Give it masks with "
+            "classes (label_map, reduce_zero_label say how values are read), or name another split "
+            "as training_split or evaluation_split."
+        )
+    return ""
 
 
 def _scenes_roots(data_root: Path) -> list[Path]:
@@ -109,6 +161,7 @@ def _verify(
     problems: list[str] = []
     counts: dict[str, int] = {}
     pairs: list[Pair] = []
+    wholes: list[int] = []  # pairs of each split
     for split in dataset.splits:
         whole, halves = dataset.pairs(root, split)
         counts[split] = len(whole) + len(halves)
@@ -116,12 +169,19 @@ def _verify(
         if not counts[split] and split not in dataset.counts:
             problems.append(f"{dataset.emptiness(root, split)}.")
         pairs += whole
+        wholes.append(len(whole))
     problems += [f"{sentence}." for sentence in dataset.miscounts(root, counts)]
-    inspect = partial(_inspect, dataset.label_table(root), dataset.num_classes)
+    table = dataset.label_table(root)
+    inspect = partial(_inspect, table, dataset.num_classes)
     found = list(_inspected(pairs, inspect, jobs, on_progress))
     problems += [sentence for pair in found for sentence in pair.problems]
-    pixels = sum((pair.pixels for pair in found), np.zeros(256, np.int64))
-    notes = []
+    notes: list[str] = []
+    for split, values in zip(dataset.splits, _by_split(found, wholes)):
+        if sentence := _unfit(dataset, split, values, table):
+            used = split in (dataset.training_split, dataset.evaluation_split)
+            (problems if used else notes).append(sentence)
+    pixels = np.zeros(256, np.int64)
+    np.add.at(pixels, table, _sum(found))
     if dataset.is_variant(counts):
         notes.append(
             f"{' + '.join(map(str, counts.values()))} images, as the .mat files give; the paper's "
@@ -147,6 +207,17 @@ def _verify(
         sizes=(min(sizes, key=_area), max(sizes, key=_area)) if sizes else None,
         digest=None if problems else digest,
     )
+
+
+def _sum(found: Sequence[Found]) -> NDArray[np.int64]:
+    return sum((pair.values for pair in found), np.zeros(256, np.int64))
+
+
+def _by_split(found: Sequence[Found], numbers: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """Pixels by raw value of each split; ``found`` holds as many pairs of each as ``numbers``."""
+    stream = iter(found)
+    for number in numbers:
+        yield _sum(list(islice(stream, number)))
 
 
 def _area(size: tuple[int, int]) -> int:
@@ -183,8 +254,13 @@ def _inspect(table: NDArray[np.uint8], num_classes: int, pairs: list[Pair]) -> l
 
 def _inspect_pair(pair: Pair, table: NDArray[np.uint8], num_classes: int) -> Found:
     problems: list[str] = []
-    pixels = np.zeros(256, np.int64)
-    sizes, size = _image_sizes(pair.image, problems), None
+    values = np.zeros(256, np.int64)
+    sizes: list[tuple[int, int]] = []
+    size = None
+    try:
+        sizes = image_sizes(pair.image, decode=True)
+    except DataError as error:
+        problems.append(str(error))
     try:
         raw = read_label(pair.label)
     except DataError as error:
@@ -192,15 +268,11 @@ def _inspect_pair(pair: Pair, table: NDArray[np.uint8], num_classes: int) -> Fou
     else:
         size = (int(raw.shape[0]), int(raw.shape[1]))
         values = np.bincount(raw.ravel(), minlength=256)
-        np.add.at(pixels, table, values)
         if sentence := _wrong_values(pair.label, values, table, num_classes):
             problems.append(sentence)
-        if sizes and size not in sizes:
-            problems.append(
-                f"{pair.image} has {sizes[0][0]}×{sizes[0][1]} pixels, its annotation "
-                f"{size[0]}×{size[1]}."
-            )
-    return Found(tuple(problems), pixels, size)
+        if sizes and (sentence := other_size(pair, sizes, size)):
+            problems.append(sentence)
+    return Found(tuple(problems), values, size)
 
 
 def _wrong_values(
@@ -218,19 +290,6 @@ def _wrong_values(
         f"{path} holds the label {', '.join(wrong[:5])}; the {num_classes} classes are "
         f"{_raw_range(table, num_classes)}."
     )
-
-
-def _image_sizes(path: Path, problems: list[str]) -> list[tuple[int, int]]:
-    """The sizes (height, width) an image may be read with: as stored, and turned as EXIF says."""
-    try:
-        with Image.open(path) as image:
-            image.load()  # Pillow refuses a truncated file, OpenCV paints the rest grey
-            width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-    except UNREADABLE as error:
-        problems.append(f"Cannot read the image {path}: {error}.")
-        return []
-    return [(height, width), (width, height)] if turned else [(height, width)]
 
 
 def _raw_range(table: NDArray[np.uint8], num_classes: int) -> str:

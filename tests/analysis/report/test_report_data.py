@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lab import write_registry
 from samples import make_areas
-from small_report import SmallReport, put, request
+from small_report import PROFILE, TABLE, SmallReport, fill, put, request, resolve
 
 from analysis.report.coverage import coverage_of
 from analysis.report.gather import gather
@@ -20,6 +22,7 @@ from experiments.errors import UnknownNameError
 from experiments.plan.request import parse_seeds, seeds_option
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.areas import scores
+from experiments.store.records import seal
 from experiments.store.store import Store
 
 
@@ -174,3 +177,33 @@ def test_only_the_profiles_that_were_asked_for_are_shown(small: SmallReport) -> 
 def test_a_wrong_name_is_refused_with_a_near_one(small: SmallReport) -> None:
     with pytest.raises(UnknownNameError, match="states"):
         gather(request(small.folder, small.results, items=("statse",)))
+
+
+def test_the_report_survives_records_that_cannot_be_read(tmp_path: Path) -> None:
+    """One with a NaN, one cut short, one of a newer version: each is named, the rest is shown."""
+    folder, results = write_registry(tmp_path / "registry"), tmp_path / "results"
+    (folder / "tables" / "states.yaml").write_text(TABLE)
+    (folder / "profiles" / "three.yaml").write_text(PROFILE)
+    fill(folder, results)
+    store = Store(results)
+    texts = []
+    for seed in range(3):
+        path = store.folder(resolve(folder, results, "full", seed).run_id).record
+        document = json.loads(path.read_text())
+        del document["sha256"]
+        texts.append((path, document))
+    (nan, first), (short, _), (newer, third) = texts
+    first["scores"]["miou"] = float("nan")
+    body = json.dumps(first, sort_keys=True, indent=1)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    nan.write_text(json.dumps({"sha256": digest})[:-1] + "," + body[1:])
+    short.write_text(short.read_text()[:200])
+    newer.write_text(seal(third | {"version": 99}))
+    data = gather(request(folder, results))
+    json.dumps(asdict(data), allow_nan=False)
+    for path in (nan, short, newer):
+        assert any(str(path.relative_to(results)) in sentence for sentence in data.damaged)
+    (shown,) = data.profiles
+    rows = {row.id: row for row in shown.tables[0].rows}
+    assert rows["baseline"].miou is not None
+    assert rows["full"].miou is None

@@ -134,7 +134,7 @@ def test_only_the_digests_that_lack_are_taken_from_a_record(
 
 @pytest.mark.parametrize(
     "change",
-    [{"working_size": (120, 90)}, {"deviations": ("from scratch",)}, {"model_size": "small"}],
+    [{"working_size": (120, 90)}, {"dataset_settings": {"x": 1}}, {"model_size": "small"}],
 )
 def test_a_run_that_differs_otherwise_is_not_the_rows(
     resolver: Resolver, store: Store, change: dict[str, object]
