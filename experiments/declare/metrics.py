@@ -131,6 +131,20 @@ _DECLARED = (
         source="bench",
         judged="ratio",
     ),
+    Metric(
+        name="train_ms",
+        title="Step",
+        unit="ms",
+        long_title="Training step",
+        meaning="of one run, data included; median over its steps and over the runs",
+        why="milliseconds of one training step, data included",
+        source="record",
+        judged="never",
+        field="timings.iteration_ms",
+        digits=1,
+        printed_in_paper=False,
+        always_exported=False,
+    ),
 )
 
 #: name → metric, in the order in which the command line names them
