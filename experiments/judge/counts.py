@@ -181,10 +181,10 @@ def code_that_counts() -> str:
 
 def own_code(classifier: str) -> dict[str, str]:
     """sha256 of each file of a user's classifier, by module; nothing for one of ours."""
-    from ssa.classifiers import CLASSIFIERS
+    from ssa.classifiers.catalogue import CLASSIFIERS, CONFIGS
     from ssa.models import NO_CLASSIFIER
 
-    if classifier == NO_CLASSIFIER:
+    if classifier == NO_CLASSIFIER or classifier in CONFIGS:
         return {}
     sources = sources_used([CLASSIFIERS[classifier].__module__])
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()}

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
+from ssa.classifiers.cac_config import CacConfig
 from ssa.classifiers.parts.clustering import class_counts, pixel_classes
 from ssa.classifiers.parts.prototypes import class_softmax_centre
 from ssa.losses.pixel_losses import upsampled_cross_entropy
 from ssa.losses.precision import at_least_float32
 
 EPS = 1e-12
-
-
-class CacConfig(ClassifierConfig):
-    """Switches of CAC; the defaults are what its authors' code computes."""
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"released": {}}
-    default_preset: ClassVar[str] = "released"
-
-    #: τ, the scale of the cosine
-    scale: float = Field(15.0, gt=0)
-    #: hidden width of both projectors as a fraction of D
-    hidden_ratio: float = Field(0.5, gt=0)
-    #: share of the one-hot label in the soft target of the distillation; the rest is the teacher's
-    label_share: float = Field(0.5, ge=0, le=1)
-    #: weight of the cross-entropy of the final logits
-    main_weight: float = Field(1.0, ge=0)
-    #: weight of the cross-entropy of the coarse logits
-    coarse_weight: float = Field(1.0, ge=0)
-    #: weight of the cross-entropy of the teacher's logits
-    teacher_weight: float = Field(1.0, ge=0)
-    #: weight of the entropy-weighted distillation
-    distill_weight: float = Field(1.0, ge=0)
 
 
 def cosine_logits(features: Tensor, prototypes: Tensor, scale: float) -> Tensor:
