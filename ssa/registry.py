@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Generic, TypeVar
 
 from ssa.errors import ConfigurationError, UnknownNameError
@@ -16,10 +17,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Args:
         kind: what the things are, for messages ("classifier", "data set").
+        announced: name → module that registers the thing; it is imported when the thing is first
+            asked for, and the name is taken from the start.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, announced: Mapping[str, str] | None = None) -> None:
         self.kind = kind
+        self._announced = dict(announced or {})
         self._things: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -30,37 +34,45 @@ class Registry(Mapping[str, T], Generic[T]):
         """
 
         def add(thing: T) -> T:
-            if name in self._things and self._things[name] is not thing:
+            home = getattr(thing, "__module__", None)
+            if name not in self._things and self._announced.get(name, home) == home:
+                self._things[name] = thing
+            elif self[name] is not thing:
                 raise ConfigurationError(
-                    f"The {self.kind} name '{name}' is already taken by {self._things[name]!r}; "
+                    f"The {self.kind} name '{name}' is already taken by {self[name]!r}; "
                     "choose another name."
                 )
-            self._things[name] = thing
             return thing
 
         return add
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Forget what was registered inside the block if the block fails."""
+        """Forget what was registered inside the block if the block fails, but what was announced.
+
+        The module of an announced thing is imported once and would not register it again.
+        """
         before = dict(self._things)
         try:
             yield
         except BaseException:
-            self._things = before
+            now = self._things.items()
+            self._things = before | {name: it for name, it in now if name in self._announced}
             raise
 
     def __getitem__(self, name: str) -> T:
+        if name not in self._things and name in self._announced:
+            import_module(self._announced[name])
         try:
             return self._things[name]
         except KeyError:
-            raise UnknownNameError(self.kind, name, self._things) from None
+            raise UnknownNameError(self.kind, name, list(self)) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._things
+        return name in self._things or name in self._announced
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return iter({**self._announced, **self._things})
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len({**self._announced, **self._things})

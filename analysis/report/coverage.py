@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.report.data import ProfileView, RowView, TableView
+from experiments.declare.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,6 @@ def count_numbers(rows: Iterable[RowView]) -> Numbers:
         cell.verdict.word
         for row in rows
         for metric, cell in row.counts.items()
-        if metric != "latency_ms" and cell.reported is not None
+        if METRICS[metric].source == "count" and cell.reported is not None
     )
     return Numbers(words.total(), words["reproduced"], words["different"])

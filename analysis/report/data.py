@@ -72,7 +72,7 @@ class RowView:
     reference_miou: float | None
     versus_paper: VerdictView
     versus_reference: VerdictView
-    counts: dict[str, NumberView]  # params_m, macs_g, macs_all_g, latency_ms
+    counts: dict[str, NumberView]  # metric → number, of the table's columns but mIoU
     latencies: tuple[str, ...]  # measured ratios of the row's network, each with its device
     notes: tuple[str, ...]  # how the paper was read
     absent: tuple[str, ...]  # why seeds have no record

@@ -26,6 +26,7 @@ from analysis.report.data import (
 )
 from analysis.report.exhibits import Scenes, figures
 from experiments.ask.why import latencies
+from experiments.declare.metrics import METRICS
 from experiments.declare.profile import Profile
 from experiments.declare.registry import ExperimentRegistry, paper_items
 from experiments.declare.table import Table
@@ -308,7 +309,7 @@ def _commands(result: TableResult, row: RowResult, request: Request) -> tuple[st
 
 
 def _latencies(result: TableResult, row: RowResult, request: Request) -> tuple[str, ...]:
-    if "latency_ms" not in result.table.columns:
+    if all(METRICS[name].source != "bench" for name in result.table.columns):
         return ()
     call = request.call(request.registry.profile(result.profile))
     model = str(row.row.model or result.table.model)

@@ -9,7 +9,8 @@ from typing import Any
 
 from analysis.report.coverage import Coverage, coverage_of
 from analysis.report.data import ProfileView, ReportData, RowView, TableView
-from analysis.report.words import CHIPS, METRICS, STATES, chip_of
+from analysis.report.words import CHIPS, STATES, chip_of
+from experiments.declare.metrics import METRICS
 from experiments.show.export import show_number
 from experiments.show.text import MISSING, table_stem
 

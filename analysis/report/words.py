@@ -45,23 +45,6 @@ STATES: dict[str, Chip] = {
 }
 
 
-@dataclass(frozen=True)
-class MetricName:
-    """How a complexity column is headed."""
-
-    title: str
-    unit: str
-    meaning: str
-
-
-METRICS: dict[str, MetricName] = {
-    "params_m": MetricName("Parameters", "M", "of the paper-size network, in millions"),
-    "macs_g": MetricName("MACs", "G", "of the paper-size network, counted as the paper counts"),
-    "macs_all_g": MetricName("All MACs", "G", "of every product, modules and functions"),
-    "latency_ms": MetricName("Latency", "ms", "of the paper-size network on the paper’s V100"),
-}
-
-
 def chip_of(word: str) -> Chip:
     """The look of a verdict's word; a plain one for a word that is new."""
     return CHIPS.get(word, Chip("plain", "·", word))

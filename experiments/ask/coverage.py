@@ -21,9 +21,8 @@ from experiments.judge.tables import counter_of
 from experiments.plan.request import Request, without_weights
 from experiments.plan.resolve import Resolver
 from experiments.plan.stored_rows import StoredRows
+from experiments.show.count_table import COUNTED
 from experiments.store.store import Store
-
-COUNTED = ("params_m", "macs_g")
 
 
 @dataclass(frozen=True)

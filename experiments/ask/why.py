@@ -14,25 +14,18 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.declare.lookup import check_metric, find_row
+from experiments.declare.metrics import METRICS, Metric, value_at
 from experiments.declare.table import Row, Table
 from experiments.judge.assemble import RowResult, assemble
 from experiments.judge.counts import count_cells
 from experiments.judge.tables import counter_of
-from experiments.judge.verdict import PAPER_TOLERANCE_MIOU, Verdict
+from experiments.judge.verdict import TOLERANCES, Verdict
 from experiments.plan.plan import PlannedRun
 from experiments.plan.request import Request, seeds_option
 from experiments.store.records import Record
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS
 
 LAST_POINTS = 4  # of a curve that are shown
-UNITS = {
-    "miou": "percent",
-    "gain": "percent points of mIoU",
-    "params_m": "million parameters",
-    "macs_g": "1e9 multiply-accumulates, as the paper counts them",
-    "macs_all_g": "1e9 multiply-accumulates, every matrix product",
-    "latency_ms": "milliseconds",
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOr
         request: profile, seeds and folders.
         table_name: of the registry.
         row_name: id or printed label.
-        metric: miou, gain, params_m, macs_g, macs_all_g or latency_ms.
+        metric: name of one of :data:`experiments.declare.metrics.METRICS`.
 
     Raises:
         UnknownNameError: no such table, row or metric.
@@ -106,7 +99,7 @@ def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOr
     """
     table = request.registry.table(table_name)
     row = find_row(table, row_name)
-    check_metric(metric)
+    declared = METRICS[check_metric(metric)]
     (planned,) = request.plan([table]).tables
     gains = metric == "gain"
     result = assemble(planned, request.store, request.reference, gains=gains)
@@ -114,14 +107,14 @@ def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOr
     asked = (row.id, table.baseline_of(row).id) if gains else (row.id,)
     rows = [each for each in planned.rows if each.row.id in asked]
     finished = {run.spec.run_id: run for each in rows for run in each.finished.values()}
-    trained = metric in ("miou", "gain")
-    numbers = _trained(row_result, metric) if trained else _counted(request, table, row, metric)
+    trained = declared.of_runs
+    numbers = _numbers(request, table, row_result, declared)
     return CellOrigin(
         table=table.name,
         row=row.id,
         label=row.label,
         metric=metric,
-        unit=UNITS[metric],
+        unit=declared.why,
         model=row_result.model,
         dataset=row_result.dataset,
         paper_dataset=row_result.paper_dataset,
@@ -139,13 +132,25 @@ def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOr
         absent=row_result.absent if trained else (),
         notes=tuple(_notes(request, row, table, metric)),
         command=command(request, table, trained=trained),
+        tolerance=TOLERANCES[declared.judged],
         **numbers,
     )
 
 
-def _trained(row_result: RowResult, metric: str) -> dict[str, Any]:
-    """The numbers of a cell that runs stand behind."""
-    if metric == "gain":
+def _numbers(
+    request: Request, table: Table, row_result: RowResult, metric: Metric
+) -> dict[str, Any]:
+    """What was measured or counted, and what it says about the paper's number."""
+    if metric.source == "record":
+        return _recorded(row_result, metric)
+    if metric.of_runs:
+        return _scored(row_result, metric)
+    return _counted(request, table, row_result.row, metric)
+
+
+def _scored(row_result: RowResult, metric: Metric) -> dict[str, Any]:
+    """The numbers of a cell that the scores of runs stand behind."""
+    if metric.source == "gain":
         gain, several = row_result.gain, row_result.gain and row_result.gain.num_seeds > 1
         drawn = "seeds and images" if several else "images only: there is one seed"
         words: dict[str, Any] = {
@@ -153,7 +158,6 @@ def _trained(row_result: RowResult, metric: str) -> dict[str, Any]:
             "low": gain.low if gain else None,
             "high": gain.high if gain else None,
             "interval": f"95 % interval, paired bootstrap over {drawn}" if gain else "",
-            "tolerance": "a gain is sure where its interval leaves out 0",
         }
         return words | {"verdict": _of_gain(row_result)}
     miou = row_result.miou
@@ -163,8 +167,20 @@ def _trained(row_result: RowResult, metric: str) -> dict[str, Any]:
         "high": miou.high if miou else None,
         "interval": f"smallest and largest of {miou.num_seeds} seeds" if miou else "",
         "verdict": row_result.versus_paper,
-        "tolerance": f"{PAPER_TOLERANCE_MIOU} points, the paper's stated error, or the noise "
-        "between seeds where that is larger; compared in the profile paper only",
+    }
+
+
+def _recorded(row_result: RowResult, metric: Metric) -> dict[str, Any]:
+    """The numbers of a cell that every run's record holds."""
+    recorded = (value_at(record, metric.field) for record in row_result.records)
+    values = [value for value in recorded if value is not None]
+    cell = row_result.counts[metric.name]
+    return {
+        "measured": cell.measured,
+        "low": min(values, default=None),
+        "high": max(values, default=None),
+        "interval": f"smallest and largest of {len(values)} seeds" if values else "",
+        "verdict": cell.verdict,
     }
 
 
@@ -181,19 +197,16 @@ def _of_gain(row_result: RowResult) -> Verdict:
     return Verdict("within noise", "the interval holds 0: no difference from the baseline is sure")
 
 
-def _counted(request: Request, table: Table, row: Row, metric: str) -> dict[str, Any]:
+def _counted(request: Request, table: Table, row: Row, metric: Metric) -> dict[str, Any]:
     """The numbers of a cell that is counted on the paper-size network."""
-    count = None if metric == "latency_ms" else counter_of(request).count(table, row)
-    cell = count_cells(row, count)[metric]
+    count = counter_of(request).count(table, row) if metric.source == "count" else None
+    cell = count_cells(row, count)[metric.name]
     return {
         "measured": cell.measured,
         "low": None,
         "high": None,
         "interval": "",
         "verdict": cell.verdict,
-        "tolerance": "the printed digit, or 2 %; latency as a ratio only"
-        if metric == "latency_ms"
-        else "the printed digit, or 2 %",
     }
 
 
@@ -225,16 +238,16 @@ def _run(run: PlannedRun, request: Request) -> CellRun:
 
 def _notes(request: Request, row: Row, table: Table, metric: str) -> Iterator[str]:
     """How the row was read, why its number differs, and what else was measured."""
-    for text in (row.reading, row.notes.get(metric)):  # type: ignore[call-overload]
+    for text in (row.reading, row.notes.get(metric)):
         if text:
             yield " ".join(text.split())
-    if metric in ("params_m", "macs_g", "macs_all_g"):
+    if METRICS[metric].source == "count":
         count = counter_of(request).count(table, row)
         yield (
             f"Counted on the paper-size network at {count.size}×{count.size} pixels with "
             f"{count.num_classes} classes, whatever the profile."
         )
-    if metric == "latency_ms":
+    if METRICS[metric].source == "bench":
         yield "Milliseconds differ from device to device, so only ratios are compared."
         yield from latencies(request, row, str(row.model or table.model))
 
@@ -291,8 +304,7 @@ def show_origin(console: Console, origin: CellOrigin) -> None:
     if origin.low is not None and origin.high is not None:
         spread = f"  [{_number(origin.low)}, {_number(origin.high)}], {origin.interval}"
     about = f"({origin.model} on {origin.dataset}, profile {origin.profile})"
-    counted = origin.metric in ("params_m", "macs_g", "macs_all_g")
-    about = f"({origin.model})" if counted else about
+    about = f"({origin.model})" if METRICS[origin.metric].source == "count" else about
     line("measured", f"{_number(origin.measured)}{spread}  {about}")
     if origin.baseline is not None:
         line("over", f"row {origin.baseline}")

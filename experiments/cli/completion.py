@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from experiments.declare.base import CELL_METRICS
+from experiments.declare.metrics import METRICS
 from experiments.errors import SsaError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def rows(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def metrics(incomplete: str) -> list[str]:
     """What a printed cell can be about."""
-    return [name for name in CELL_METRICS if name.startswith(incomplete)]
+    return [name for name in METRICS if name.startswith(incomplete)]
 
 
 def profiles(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli import completion
+from experiments.declare.metrics import METRICS
 from experiments.machine import cpu_count, num_devices
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
@@ -47,7 +48,7 @@ RowArgument = Annotated[
 MetricArgument = Annotated[
     str,
     typer.Argument(
-        help="miou, gain, params_m, macs_g, macs_all_g or latency_ms.",
+        help=f"{', '.join([*METRICS][:-1])} or {[*METRICS][-1]}.",
         autocompletion=completion.metrics,
     ),
 ]

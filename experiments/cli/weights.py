@@ -10,7 +10,7 @@ import typer
 from experiments.store.workspace import DEFAULT_DATA_ROOT, Workspace
 
 if TYPE_CHECKING:
-    from ssa.released.weights import WeightsStatus
+    from ssa.released.manifest import WeightsStatus
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained files: which, where from, whether whole.")
 
@@ -20,7 +20,7 @@ DataRootOption = Annotated[Path, typer.Option(help="Folder that holds weights/."
 @app.command("list")
 def list_(data_root: DataRootOption = DEFAULT_DATA_ROOT) -> None:
     """Show every pretrained file, what it starts, its licence and where it is published."""
-    from ssa.released.weights import list_weights
+    from ssa.released.manifest import list_weights
 
     _show(list_weights(Workspace(data_root=data_root.resolve()).weights))
 
@@ -31,7 +31,7 @@ def verify(data_root: DataRootOption = DEFAULT_DATA_ROOT) -> None:
 
     Exit code 1 if one differs; a missing file is no error until a run needs it.
     """
-    from ssa.released.weights import verify_weights
+    from ssa.released.manifest import verify_weights
 
     statuses = verify_weights(Workspace(data_root=data_root.resolve()).weights)
     _show(statuses)

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
     ConfigDict,
 )
-
-METRICS = ("params_m", "macs_g", "macs_all_g", "latency_ms", "miou")
-
-
-#: what a cell may be asked for, where a table prints it or not
-CELL_METRICS = ("miou", "gain", "params_m", "macs_g", "macs_all_g", "latency_ms")
-Metric = Literal["params_m", "macs_g", "macs_all_g", "latency_ms", "miou"]
 
 
 class Declared(BaseModel):

@@ -215,9 +215,10 @@ def own_names(folders: Sequence[Path]) -> dict[str, dict[str, str]]:
         texts = {n: f"{d.title}, {d.num_classes} classes" for n, d in sorted(datasets.items())}
         found["data sets"] = texts
     if PACKAGE in sys.modules:
-        from ssa.classifiers import CLASSIFIERS
+        from ssa.classifiers.catalogue import CLASSIFIERS, CONFIGS
 
-        own = {n: c for n, c in CLASSIFIERS.items() if c.__module__.startswith(f"{PACKAGE}.")}
+        classes = {name: CLASSIFIERS[name] for name in CLASSIFIERS if name not in CONFIGS}
+        own = {n: c for n, c in classes.items() if c.__module__.startswith(f"{PACKAGE}.")}
         found["classifiers"] = {
             n: c.__module__.partition(".")[2] + ".py" for n, c in sorted(own.items())
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.declare.base import CELL_METRICS
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import Row, Table
 from experiments.errors import UnclearNameError, UnknownNameError
 
@@ -38,6 +38,6 @@ def check_metric(name: str) -> str:
     Raises:
         UnknownNameError: it cannot; the nearest is proposed.
     """
-    if name not in CELL_METRICS:
-        raise UnknownNameError("metric", name, CELL_METRICS)
+    if name not in METRICS:
+        raise UnknownNameError("metric", name, METRICS)
     return name

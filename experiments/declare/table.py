@@ -11,8 +11,9 @@ from pydantic import (
     model_validator,
 )
 
-from experiments.declare.base import METRICS, Declared, Metric, plain_name
+from experiments.declare.base import Declared, plain_name
 from experiments.declare.claims import Claim
+from experiments.declare.metrics import ColumnName, check_column
 
 #: side of the square input in pixels, as the paper counts (Table 1)
 SIDE = 512
@@ -52,7 +53,9 @@ class Row(Declared):
     readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row
     reading: str | None = None  # footnote where the paper is ambiguous
-    notes: dict[Metric, str] = Field(default_factory=dict)  # why a number differs from the paper's
+    notes: dict[ColumnName, str] = Field(
+        default_factory=dict
+    )  # why a number differs from the paper's
     #: which of our counts the printed MACs are: by hooks on modules, or of every product
     macs_printed: Literal["macs_g", "macs_all_g"] = "macs_g"
     counted_with: dict[Literal["size", "num_classes"], int] = Field(
@@ -81,8 +84,7 @@ class Layout(Declared):
     @classmethod
     def _metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for column in value:
-            if column.rpartition(".")[2] not in METRICS:
-                raise ValueError(f"column '{column}' ends in no metric: {', '.join(METRICS)}")
+            check_column(column.rpartition(".")[2])
         return value
 
 
@@ -95,7 +97,7 @@ class Table(Declared):
     rows: tuple[Row, ...]
     model: str | None = None
     dataset: str | None = None
-    columns: tuple[Metric, ...] = ("miou",)
+    columns: tuple[ColumnName, ...] = ("miou",)
     layout: Layout | None = None  # the paper's own; None: label and ``columns``
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""

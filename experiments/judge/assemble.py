@@ -45,7 +45,7 @@ class RowResult:
     reference: Summary | None
     versus_paper: Verdict
     versus_reference: Verdict
-    counts: dict[str, CountCell]  # params_m, macs_g, macs_all_g, latency_ms
+    counts: dict[str, CountCell]  # metric → number; all but mIoU and gain
     backbone: str = ""
     incomparable: str | None = None  # why the runs are none to count a gain over the baseline's
 
@@ -114,7 +114,11 @@ def assemble(
                 reference=reference_miou,
                 versus_paper=_versus_paper(row, miou, planned.profile, deviation),
                 versus_reference=_versus_reference(miou, reference_miou, pooled),
-                counts=count_cells(row.row, counts.get(row_id) if counts else None),
+                counts=count_cells(
+                    row.row,
+                    counts.get(row_id) if counts else None,
+                    tuple(row.records.values()),
+                ),
             )
         )
     records = {row_id: row.records for row_id, row in rows.items()}

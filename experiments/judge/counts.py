@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
 
 from experiments.declare.extensions import own_line, sources_used
+from experiments.declare.metrics import METRICS, Metric, value_at
 from experiments.declare.model import ModelCard
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.table import SIDE, SIDE_OF, Row, Table
@@ -25,11 +27,8 @@ from experiments.judge.verdict import Verdict, of_complexity
 from experiments.machine import PROJECT
 from experiments.plan.resolve import resolve_classifier
 from experiments.store.meaning import meaning_of_file
-from experiments.store.records import Stored
+from experiments.store.records import Record, Stored
 from ssa.errors import ConfigurationError
-
-#: decimals that the paper prints
-DIGITS = 1
 
 
 class Count(Stored):
@@ -47,7 +46,7 @@ LookUp = Callable[[ModelCard, Row, int, int], Count | None]  # the last: classes
 
 @dataclass(frozen=True)
 class CountCell:
-    """One complexity number of a row beside the paper's."""
+    """One number of a row beside the paper's, of a column that is neither mIoU nor gain."""
 
     measured: float | None
     reported: float | None
@@ -182,34 +181,44 @@ def code_that_counts() -> str:
 
 def own_code(classifier: str) -> dict[str, str]:
     """sha256 of each file of a user's classifier, by module; nothing for one of ours."""
-    from ssa.classifiers import CLASSIFIERS
+    from ssa.classifiers.catalogue import CLASSIFIERS, CONFIGS
     from ssa.models import NO_CLASSIFIER
 
-    if classifier == NO_CLASSIFIER:
+    if classifier == NO_CLASSIFIER or classifier in CONFIGS:
         return {}
     sources = sources_used([CLASSIFIERS[classifier].__module__])
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()}
 
 
-def count_cells(row: Row, count: Count | None) -> dict[str, CountCell]:
-    """``params_m``, ``macs_g``, ``macs_all_g`` and ``latency_ms`` of a row beside the paper's.
+def count_cells(
+    row: Row, count: Count | None, records: Sequence[Record] = ()
+) -> dict[str, CountCell]:
+    """Every number of a row that is neither mIoU nor gain beside the paper's, by its metric.
 
-    Latency is not counted; it is measured by ``bench latency`` on a device and compared as a ratio.
+    Args:
+        row: with the paper's numbers.
+        count: what its paper-size network costs; None: not counted.
+        records: of its runs; a number of a run is the median over them.
     """
-    reported = row.reported
-    macs_g = getattr(count, row.macs_printed) if count else None
-    pairs = {
-        "params_m": (count.params_m if count else None, reported.params_m),
-        "macs_g": (macs_g, reported.macs_g),
-        "macs_all_g": (count.macs_all_g if count else None, None),
-        "latency_ms": (None, reported.latency_ms),
-    }
-    return {
-        metric: CountCell(
-            measured,
-            printed,
-            of_complexity(measured, printed, digits=DIGITS),
-            row.notes.get(metric),  # type: ignore[call-overload]
-        )
-        for metric, (measured, printed) in pairs.items()
-    }
+    cells = {}
+    for metric in METRICS.values():
+        if metric.source in ("scores", "gain"):
+            continue
+        measured = _measured(metric, row, count, records)
+        reported = value_at(row.reported, metric.name)
+        verdict = of_complexity(measured, reported, digits=metric.paper_digits)
+        cells[metric.name] = CountCell(measured, reported, verdict, row.notes.get(metric.name))
+    return cells
+
+
+def _measured(
+    metric: Metric, row: Row, count: Count | None, records: Sequence[Record]
+) -> float | None:
+    if metric.source == "count" and count:
+        # a row says which of our counts the paper's is to be compared with
+        return value_at(count, row.macs_printed if metric.name == "macs_g" else metric.field)
+    if metric.source == "record":
+        values = [value_at(record, metric.field) for record in records]
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
+    return None  # latency is measured by `bench latency` on a device and compared as a ratio

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from experiments.store.areas import ImageAreas, mean_iou
 
@@ -107,7 +108,7 @@ class ScoredRun:
     def draws(self) -> NDArray[np.float64]:
         """(R,) mIoU in percent of each drawing of N images with replacement."""
         counts, _ = _image_draws(self.num_images, self.replicates, self.seed)
-        return mean_iou(counts @ self.intersection, counts @ self.union)
+        return mean_iou(_product(counts, self.intersection), _product(counts, self.union))
 
     def seed_draws(self, num_seeds: int) -> NDArray[np.int64]:
         """(R, S) which of ``num_seeds`` seeds each replicate draws, with replacement."""
@@ -201,7 +202,7 @@ def permutation_p(
     for index, (row, baseline) in enumerate(zip(rows, baselines)):
         swaps = _swaps(row.num_images, index, permutations, row.seed).astype(np.float64)
         one, other = (row.intersection, row.union), (baseline.intersection, baseline.union)
-        moved = [swaps @ (b - a) for a, b in zip(one, other)]
+        moved = [_product(swaps, b - a) for a, b in zip(one, other)]
         ours.append(mean_iou(*(area.sum(0) + change for area, change in zip(one, moved))))
         theirs.append(mean_iou(*(area.sum(0) - change for area, change in zip(other, moved))))
     draws = np.median(ours, axis=0) - np.median(theirs, axis=0)
@@ -215,6 +216,22 @@ def _check_pairs(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> N
         raise ValueError(f"{len(rows)} runs against {len(baselines)} cannot be paired")
     if any(run.names != rows[0].names for run in (*rows, *baselines)):
         raise ValueError("the runs were scored on different images")
+
+
+def _product(draws: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``draws`` (R, N) @ ``areas`` (N, K), on one thread.
+
+    It is small: threads would wait for each other longer than they compute, on a busy machine
+    twenty times as long. The sums are of whole numbers, so their order changes nothing.
+    """
+    with _libraries().limit(limits=1, user_api="blas"):
+        return draws @ areas
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    """The numeric libraries of this process; numpy's is among them since numpy is imported."""
+    return ThreadpoolController()
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import Table
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.counts import Count, Counter
@@ -16,7 +17,7 @@ def counter_of(request: Request) -> Counter:
 
 def counts_of(table: Table, counter: Counter) -> dict[str, Count]:
     """Row id → cost of its network; nothing where no column of the table tells it."""
-    if not {"params_m", "macs_g", "macs_all_g"} & set(table.columns):
+    if all(METRICS[name].source != "count" for name in table.columns):
         return {}
     return {row.id: counter.count(table, row) for row in table.rows}
 

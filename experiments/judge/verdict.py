@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.declare.metrics import Judged
+
 #: the paper's stated experimental error (appendix A.2), percent points of mIoU
 PAPER_TOLERANCE_MIOU = 0.4
 
@@ -24,6 +26,16 @@ Word = Literal[
     "failed",
     "not measured",
 ]
+
+#: how a metric is judged → what is forgiven, in words
+TOLERANCES: dict[Judged, str] = {
+    "points": f"{PAPER_TOLERANCE_MIOU} points, the paper's stated error, or the noise between "
+    "seeds where that is larger; compared in the profile paper only",
+    "interval": "a gain is sure where its interval leaves out 0",
+    "digits": "the printed digit, or 2 %",
+    "ratio": "the printed digit, or 2 %; latency as a ratio only",
+    "never": "none: the paper prints no such number",
+}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def _inputs_of(request: Request, spec: RunSpec) -> Inputs:
     choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
     weights = None
     if spec.weights is not None:
-        from ssa.released.weights import require_weights
+        from ssa.released.manifest import require_weights
 
         weights = require_weights(spec.weights, request.workspace.weights)
     return Inputs(locate(choice, request.workspace).root, weights, request.registry.folders)

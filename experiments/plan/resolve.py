@@ -237,7 +237,7 @@ def weights_sha256(name: str, root: Path) -> str:
     Raises:
         SsaError: it is not there or not the published one; the sentence says where to get it.
     """
-    from ssa.released.weights import require_weights, sha256_of
+    from ssa.released.manifest import require_weights, sha256_of
 
     return sha256_of(require_weights(name, root))
 
@@ -253,14 +253,14 @@ def resolve_classifier(row: Row, profile: Profile | None = None) -> dict[str, An
         UnknownNameError: no such classifier or preset.
         ConfigurationError: no such switch, or an invalid combination.
     """
-    from ssa.classifiers import CLASSIFIERS
+    from ssa.classifiers.catalogue import config_class
     from ssa.models import NO_CLASSIFIER
 
     choice = row.classifier
     if choice.name == NO_CLASSIFIER:
         return {"name": NO_CLASSIFIER, "overrides": {}}
-    config_class = CLASSIFIERS[choice.name].Config
-    preset = choice.preset or config_class.default_preset
+    config = config_class(choice.name)
+    preset = choice.preset or config.default_preset
     scaled = profile.classifier_overrides.get(choice.name, {}) if profile else {}
-    config = config_class.preset(preset, **{**scaled, **choice.overrides})
-    return {"name": choice.name, "overrides": config.model_dump(mode="json")}
+    filled = config.preset(preset, **{**scaled, **choice.overrides})
+    return {"name": choice.name, "overrides": filled.model_dump(mode="json")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import Row, Table
 from experiments.files import strict_json, write_atomically
 from experiments.judge.counts import Count, CountCell, Counter, count_cells
@@ -16,7 +17,8 @@ from experiments.show.text import MISSING, latex_table, markdown_table, table_st
 if TYPE_CHECKING:
     import pandas as pd
 
-COUNTED = ("params_m", "macs_g")
+#: what the paper prints and we count
+COUNTED = tuple(m.name for m in METRICS.values() if m.source == "count" and m.printed_in_paper)
 PRODUCTS = (
     "MACs are counted as the paper counts them, by hooks on modules. The prototype centres and the "
     "cosine, about 3·K·D·H·W, are products outside modules: only the column of every product has "
@@ -86,12 +88,7 @@ def count_columns() -> list[str]:
     return [
         "Method",
         "Data set",
-        "Params, M",
-        "paper",
-        "verdict",
-        "MACs, G",
-        "paper",
-        "verdict",
+        *(text for name in COUNTED for text in (METRICS[name].heading, "paper", "verdict")),
         "every product, G",
         "adds, M / G",
     ]
@@ -108,7 +105,9 @@ def count_rows(result: CountTable) -> list[list[str]]:
             cell = row.cells[metric]
             cells += [
                 f"{cell.measured:.3f}" if cell.measured is not None else MISSING,
-                f"{cell.reported:.1f}" if cell.reported is not None else MISSING,
+                f"{cell.reported:.{METRICS[metric].paper_digits}f}"
+                if cell.reported is not None
+                else MISSING,
                 _short(cell),
             ]
         cells.append(f"{row.count.macs_all_g:.3f}")

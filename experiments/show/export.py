@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.declare.base import Metric
+from experiments.declare.metrics import METRICS, Metric
 from experiments.files import strict_json, write_if_changed
 from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.counts import CountCell
@@ -81,6 +81,11 @@ def to_frame(result: TableResult) -> pd.DataFrame:
 
 def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
     miou, gain, there, reported = row.miou, row.gain, row.reference, row.row.reported
+    counts = {
+        name: cell
+        for name, cell in row.counts.items()
+        if METRICS[name].always_exported or name in result.table.columns
+    }
     return {
         "table": result.table.name,
         "row": row.row.id,
@@ -98,9 +103,9 @@ def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
         "gain_high_points": gain.high if gain else None,
         "gain_p_value": gain.p_value if gain else None,
         "reported_miou_percent": reported.miou,
-        **{metric: cell.measured for metric, cell in row.counts.items()},
-        **{f"reported_{metric}": cell.reported for metric, cell in row.counts.items()},
-        **{f"versus_paper_{metric}": cell.verdict.word for metric, cell in row.counts.items()},
+        **{metric: cell.measured for metric, cell in counts.items()},
+        **{f"reported_{metric}": cell.reported for metric, cell in counts.items()},
+        **{f"versus_paper_{metric}": cell.verdict.word for metric, cell in counts.items()},
         "reference_miou_percent": there.median if there else None,
         "versus_paper": row.versus_paper.word,
         "versus_paper_reason": row.versus_paper.reason,
@@ -176,8 +181,8 @@ def display_columns(result: TableResult) -> list[str]:
     return [
         "Method",
         *(["Data set (paper)"] if several_datasets(result) else []),
-        *(COUNT_HEADINGS[metric] for metric in counted_columns(result)),
-        f"mIoU, median of {seeds} (min–max)",
+        *(METRICS[metric].heading_beside_paper for metric in counted_columns(result)),
+        f"{METRICS['miou'].title}, median of {seeds} (min–max)",
         "Gain [95 % interval]",
         "p",
         *(["Paper"] if of_the_paper(result) else []),
@@ -187,18 +192,9 @@ def display_columns(result: TableResult) -> list[str]:
     ]
 
 
-#: complexity columns: ours counted on the paper-size network, the paper's in brackets
-COUNT_HEADINGS: dict[Metric, str] = {
-    "params_m": "Params, M (paper)",
-    "macs_g": "MACs, G (paper)",
-    "macs_all_g": "All MACs, G",
-    "latency_ms": "Latency, ms (paper)",
-}
-
-
-def counted_columns(result: TableResult) -> list[Metric]:
-    """The complexity columns of a table, in its order."""
-    return [metric for metric in result.table.columns if metric in COUNT_HEADINGS]
+def counted_columns(result: TableResult) -> list[str]:
+    """The columns of a table beside mIoU and gain, in its order; the paper's are in brackets."""
+    return [name for name in result.table.columns if METRICS[name].source != "scores"]
 
 
 def alignment(result: TableResult) -> str:
@@ -231,7 +227,10 @@ def cells(result: TableResult) -> list[list[Cell]]:
         [
             Cell(row.row.label, notes=notes.get(row.row.id, ())),
             *([Cell(row.paper_dataset)] if several_datasets(result) else []),
-            *(Cell(show_count(row.counts[metric])) for metric in counted_columns(result)),
+            *(
+                Cell(show_count(row.counts[metric], METRICS[metric]))
+                for metric in counted_columns(result)
+            ),
             _miou_cell(row, ranked.get(row.row.id, "")),
             Cell(show_gain(row.gain), arrow=True),
             Cell(show_p_value(row.gain)),
@@ -375,13 +374,13 @@ def to_paper_markdown(result: TableResult) -> str:
     )
 
 
-def show_count(cell: CountCell) -> str:
+def show_count(cell: CountCell, metric: Metric) -> str:
     """``14.13 (14.2)``; a number that differs from the paper's is marked ``≠``."""
-    measured = MISSING if cell.measured is None else f"{cell.measured:.2f}"
+    measured = MISSING if cell.measured is None else f"{cell.measured:.{metric.digits}f}"
     if cell.reported is None:
         return measured
     mark = " ≠" if cell.verdict.word == "different" else ""
-    return f"{measured}{mark} ({cell.reported:.1f})"
+    return f"{measured}{mark} ({cell.reported:.{metric.paper_digits}f})"
 
 
 def show_number(value: float | None) -> str:

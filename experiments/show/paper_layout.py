@@ -6,20 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.declare.base import Metric
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import Layout
 from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.ranking import Mark, marks
 from experiments.plan.resolve import resolve_classifier
 from experiments.show.text import MISSING, Cell, Section, with_arrow
 
-HEADINGS: dict[Metric, str] = {
-    "params_m": "Params (M)",
-    "macs_g": "FLOPs (G)",  # as the paper calls its multiply-accumulates
-    "macs_all_g": "All products (G)",
-    "latency_ms": "Latency (ms)",
-    "miou": "mIoU (%)",
-}
 REPORTED = "reported"  # stands where the label stands, on the lines that are the paper's
 LEGEND = (
     "In the paper's own columns: upright, what we measured and counted; in italics, on the lines "
@@ -84,10 +77,10 @@ def lay_out(result: TableResult, notes: dict[str, tuple[int, ...]]) -> PaperTabl
             spans[-1] = (title, spans[-1][1] + 1)
         else:
             spans.append((title, 1))
-    metrics: list[tuple[str, Metric]] = [(name, metric) for name, _, metric in split]  # type: ignore[misc]
+    metrics = [(name, metric) for name, _, metric in split]
     return PaperTable(
         spans=tuple(spans),
-        columns=(*stubs, *(HEADINGS[metric] for _, metric in metrics)),
+        columns=(*stubs, *(METRICS[metric].heading_in_paper for _, metric in metrics)),
         alignment="l" * len(stubs) + "r" * len(metrics),
         rows=tuple(_rows(result, layout, metrics, notes)),
     )
@@ -113,7 +106,7 @@ def _lines(result: TableResult) -> list[_Line]:
 def _rows(
     result: TableResult,
     layout: Layout,
-    metrics: list[tuple[str, Metric]],
+    metrics: list[tuple[str, str]],
     notes: dict[str, tuple[int, ...]],
 ) -> Iterator[tuple[Cell, ...] | Section]:
     ranked, digits = marks(result), miou_digits(result)
@@ -159,7 +152,7 @@ def _measured(
     result: TableResult,
     line: _Line,
     dataset: str,
-    metric: Metric,
+    metric: str,
     ranked: dict[str, Mark],
     digits: int,
 ) -> Cell:
@@ -168,20 +161,20 @@ def _measured(
         return Cell(MISSING)
     if metric != "miou":
         value = row.counts[metric].measured
-        return Cell(MISSING if value is None else f"{value:.1f}")
+        return Cell(MISSING if value is None else f"{value:.{METRICS[metric].paper_digits}f}")
     if row.miou is None:
         return Cell(MISSING)
     gain = f" ({_signed(row.gain.value, digits)})" if row.gain else ""
     return Cell(f"{row.miou.median:.{digits}f}", gain, ranked.get(row.row.id, ""))
 
 
-def _reported(line: _Line, dataset: str, metric: Metric, digits: int) -> Cell:
+def _reported(line: _Line, dataset: str, metric: str, digits: int) -> Cell:
     row = _row(line, dataset)
     value: Any = getattr(row.row.reported, metric, None) if row else None
     if row is None or value is None:
         return Cell(MISSING, italic=True)
     if metric != "miou":
-        return Cell(f"{value:.1f}", italic=True)
+        return Cell(f"{value:.{METRICS[metric].paper_digits}f}", italic=True)
     gain = row.row.reported.gain
     rest = f" ({_signed(gain, digits)})" if gain is not None else ""
     return Cell(f"{value:.{digits}f}", rest, italic=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 #: the first part of the names of our own modules
@@ -39,7 +38,9 @@ def meaning(source: bytes | str) -> str:
     Raises:
         SyntaxError: it is not Python.
     """
-    return hashlib.sha256("\n".join(_words(ast.parse(source))).encode()).hexdigest()
+    words: list[str] = []
+    _add_words(ast.parse(source), words)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def says_something(source: bytes | str) -> bool:
@@ -53,23 +54,24 @@ def _hands_on(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 
-def _words(node: object) -> Iterator[str]:
-    """The tree in one order, a word a node or value."""
+def _add_words(node: object, words: list[str]) -> None:
+    """The tree in one order, a word a node or value; added to a list, generators take twice."""
     if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name, value in ast.iter_fields(node):
-            if name in _INCIDENTAL or value is None or value == []:
+        words.append(f"({type(node).__name__}")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name in _INCIDENTAL:
                 continue
-            yield name
+            words.append(name)
             if name == "body" and isinstance(value, list):
                 value = _body(node)
-            yield from _words(value)
-        yield ")"
+            _add_words(value, words)
+        words.append(")")
     elif isinstance(node, list):
         for each in node:
-            yield from _words(each)
+            _add_words(each, words)
     else:
-        yield f"{type(node).__name__} {node!r}"
+        words.append(f"{type(node).__name__} {node!r}")
 
 
 def _body(node: ast.AST) -> list[ast.stmt]:

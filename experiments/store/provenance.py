@@ -40,7 +40,9 @@ RUNNING = frozenset(
     }
 )
 #: modules of the method that cannot
-INERT = frozenset({"ssa", "ssa.errors", "ssa.registry"})
+INERT = frozenset(
+    {"ssa", "ssa.errors", "ssa.registry", "ssa.classifiers", "ssa.classifiers.catalogue"}
+)
 #: modules of the method that a run's config names by a string, whose objects nobody hands in
 ALWAYS = frozenset({"ssa.datasets.sampler"})
 
@@ -160,7 +162,8 @@ def _defining(package: str, name: str) -> str:
     source = _source(package)
     if source is None or source.name != "__init__.py":
         return package
-    for node in ast.parse(source.read_bytes()).body:
+    # a package that hands on lazily says so to type checkers only
+    for node in ast.walk(ast.parse(source.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:

@@ -32,7 +32,7 @@ from experiments.store.areas import ImageAreas, per_class_iou, scores
 from experiments.store.records import Environment, Record, Scores, Stored, seal, unseal
 from experiments.store.store import Store
 from experiments.store.workspace import Workspace
-from ssa.released.weights import sha256_of
+from ssa.released.manifest import sha256_of
 
 RESCORE_VERSION = 1
 #: to what the release's file for ADE20K resizes

@@ -6,7 +6,8 @@ import difflib
 from typing import Any
 
 from ssa.classifiers import base
-from ssa.classifiers.base import CLASSIFIERS, PixelClassifier
+from ssa.classifiers.base import PixelClassifier
+from ssa.classifiers.catalogue import config_class
 from ssa.errors import ConfigurationError, UnknownNameError
 
 HEAD_SETTINGS = ("dropout_ratio", "ignore_index", "align_corners")
@@ -35,7 +36,7 @@ def build_classifier(
         UnknownNameError: no such classifier or preset.
         ConfigurationError: no such setting or field, or an invalid combination.
     """
-    fields = CLASSIFIERS[name].Config.model_fields
+    fields = config_class(name).model_fields
     for setting in head_settings:
         if setting not in HEAD_SETTINGS:
             near = difflib.get_close_matches(setting, fields, n=1, cutoff=0.8)

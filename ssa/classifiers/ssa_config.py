@@ -7,9 +7,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ssa.classifiers.base import ClassifierConfig
+from ssa.classifiers.catalogue import CONFIGS
+from ssa.classifiers.config import ClassifierConfig
 
 
+@CONFIGS.register("ssa")
 class SSAConfig(ClassifierConfig):
     """Every part of SSA-Seg that a table of the paper switches; the defaults are ``released``.
 

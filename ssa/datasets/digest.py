@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssa.datasets.base import DataError, DataSet
-from ssa.datasets.pixels import read_label
 
 
 def content_digest(
@@ -64,6 +63,8 @@ class _FileHashes:
             entry = self.entries.get(key)
             if entry is None or entry[:-1] != stamp:
                 if pixels:
+                    from ssa.datasets.pixels import read_label  # cv2, which most calls do without
+
                     picture = read_label(path)
                     content = repr(picture.shape).encode() + picture.tobytes()
                 else:

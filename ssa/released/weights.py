@@ -1,29 +1,31 @@
-"""Pretrained files: the manifest, what is there, and strict loading with conversion of names.
+"""Pretrained files: strict loading with conversion of names.
 
-Nothing is downloaded here. A missing file is an error that says where it is published and where it
-belongs. Files are read without unpickling code (``weights_only``).
+Files are read without unpickling code (``weights_only``).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from ssa.errors import ConfigurationError, Remedy, SsaError, UnknownNameError
 from ssa.released.conversion import map_backbone_keys, map_segmentor_keys
+from ssa.released.manifest import (
+    MissingWeightsError,
+    UnfitWeightsError,
+    WeightsEntry,
+    sha256_of,
+    weights_entry,
+)
 
-MANIFEST = Path(__file__).with_name("weights.yaml")
 #: share of the expected entries below which a file is refused
 LEAST_SHARE = 0.95
 #: names under which released files keep the weights, the averaged ones first
@@ -36,54 +38,6 @@ OWN_ENTRIES = re.compile(r"(num_batches_tracked|relative_position_index)$")
 HEADS = re.compile(r"(decode|auxiliary)_head\.")
 #: how many names a message lists before it only counts
 LISTED = 8
-
-Check = Literal["missing", "ok", "different", "unpublished"]
-
-
-class MissingWeightsError(SsaError):
-    """A pretrained file is not where it belongs."""
-
-
-class UnfitWeightsError(SsaError):
-    """A file that cannot be read, or that does not fit the network."""
-
-
-class WeightsEntry(BaseModel):
-    """One pretrained file of the manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    file: str
-    url: str
-    #: the same file elsewhere
-    mirror: str | None = None
-    #: where a person finds it, if ``url`` is a drive's
-    page: str | None = None
-    #: digest or its published beginning
-    sha256: str | None
-    licence: str
-    initialises: str
-    #: type of the backbone
-    backbone: str
-    #: patterns of our backbone entries that the file does not hold
-    leaves: tuple[str, ...] = ()
-
-
-class WeightsStatus(BaseModel):
-    """A file of the manifest as it is on this machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    entry: WeightsEntry
-    path: Path
-    present: bool
-    #: bytes, None if missing
-    size: int | None
-    #: digest of the file, None if missing or not computed
-    sha256: str | None = None
-    #: only after verification; "unpublished": present, but nobody published a digest
-    check: Check | None = None
 
 
 class LoadReport(BaseModel):
@@ -105,71 +59,6 @@ class LoadReport(BaseModel):
     def share(self) -> float:
         """Loaded over expected, 0 to 1."""
         return self.loaded / max(self.expected, 1)
-
-
-def read_manifest(path: Path = MANIFEST) -> dict[str, WeightsEntry]:
-    """The manifest by name.
-
-    Raises:
-        ConfigurationError: an entry has a wrong or missing field.
-    """
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    try:
-        return {name: WeightsEntry(name=name, **fields) for name, fields in entries.items()}
-    except (TypeError, ValidationError) as error:
-        raise ConfigurationError(f"The manifest {path} is not valid: {error}") from None
-
-
-def weights_entry(name: str) -> WeightsEntry:
-    """One entry of the manifest.
-
-    Raises:
-        UnknownNameError: no such entry.
-    """
-    manifest = read_manifest()
-    if name not in manifest:
-        raise UnknownNameError("pretrained weights", name, manifest)
-    return manifest[name]
-
-
-def list_weights(root: Path) -> list[WeightsStatus]:
-    """Every file of the manifest and whether it is in ``root``."""
-    return [_status(entry, root) for entry in read_manifest().values()]
-
-
-def verify_weights(root: Path) -> list[WeightsStatus]:
-    """The same with digests computed and held against the published ones."""
-    return [_verified(status) for status in list_weights(root)]
-
-
-def require_weights(name: str, root: Path) -> Path:
-    """Where the file of an entry is.
-
-    Raises:
-        MissingWeightsError: it is not there; the message says where to get it.
-        UnfitWeightsError: its digest is not the published one.
-        UnknownNameError: no such entry.
-    """
-    status = _verified(_status(weights_entry(name), root))
-    if not status.present:
-        raise MissingWeightsError(
-            missing_sentence(status.entry, root), remedy=Remedy("from_scratch")
-        )
-    if status.check == "different":
-        raise UnfitWeightsError(
-            f"{status.path} has the SHA-256 {status.sha256}, but {status.entry.sha256}… is "
-            f"published; download it again from {status.entry.url}."
-        )
-    return status.path
-
-
-def missing_sentence(entry: WeightsEntry, root: Path) -> str:
-    """What is missing, where it is published and where it belongs."""
-    page = f" (see {entry.page})" if entry.page and entry.page != entry.url else ""
-    return (
-        f"The pretrained weights '{entry.name}' ({entry.initialises}) are missing: download "
-        f"{entry.url}{page} to {root / entry.file}, or start from scratch."
-    )
 
 
 def load_pretrained(model: nn.Module, entry: str | WeightsEntry, path: Path) -> LoadReport:
@@ -257,15 +146,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return _without_wrappers(tensors)
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _harmless() -> list[Any]:
     """Classes that training tools leave in checkpoints and that hold values only."""
     from mmengine.logging import HistoryBuffer
@@ -339,20 +219,3 @@ def _load(
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
-
-
-def _status(entry: WeightsEntry, root: Path) -> WeightsStatus:
-    path = root / entry.file
-    present = path.is_file()
-    size = path.stat().st_size if present else None
-    return WeightsStatus(entry=entry, path=path, present=present, size=size)
-
-
-def _verified(status: WeightsStatus) -> WeightsStatus:
-    if not status.present:
-        return status.model_copy(update={"check": "missing"})
-    digest, published = sha256_of(status.path), status.entry.sha256
-    check: Check = "unpublished"
-    if published is not None:
-        check = "ok" if digest.startswith(published) else "different"
-    return status.model_copy(update={"sha256": digest, "check": check})

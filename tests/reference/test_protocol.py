@@ -21,7 +21,7 @@ from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.workspace import Workspace
 from experiments.train.config import Surroundings, runner_config
 from ssa.datasets import DATASETS
-from ssa.released.weights import weights_entry
+from ssa.released.manifest import weights_entry
 
 PUBLISHED = json.loads(PROTOCOL.read_text())["models"]
 REGISTRY = load_registry()

@@ -15,7 +15,7 @@ from ssa.datasets import CAMVID, DATASETS, DataError
 from ssa.datasets.prepare import prepare
 from ssa.errors import ConfigurationError, Remedy, SsaError
 from ssa.models import load_model_card
-from ssa.released.weights import MissingWeightsError, require_weights
+from ssa.released.manifest import MissingWeightsError, require_weights
 
 PACKAGE = Path(ssa.__file__).parent
 #: the door, and an option of it; `--imagenet2012` inside a file's name is none

@@ -193,23 +193,24 @@
     const about = DATA.tables[`${inProfile}/${tableName}`];
     const where = `${about.source} · profile ${inProfile}`;
     if (metric === "miou") open(`${where} · mIoU`, row.label, miouDetails(row, inProfile, tableName), from);
-    else open(`${where} · ${DATA.metrics[metric].title}`, row.label, countDetails(row, metric, tableName), from);
+    else open(`${where} · ${DATA.metrics[metric].long_title}`, row.label, countDetails(row, metric, tableName), from);
     return true;
   }
 
   function countDetails(row, metric, tableName) {
     const cell = row.counts[metric], name = DATA.metrics[metric];
+    const bench = name.source === "bench", recorded = name.source === "record";
     const content = [facts([
-      ["Measured", metric !== "latency_ms" ? `${number(cell.measured, 3)} ${name.unit}` : row.latencies.length ? row.latencies.map((text) => make("p", {}, text)) : "no ratio on this device yet"],
-      ["Paper", cell.reported === null ? MISSING : `${number(cell.reported, 1)} ${name.unit}`],
-      ["Verdict", metric === "latency_ms" ? null : [chip(cell.verdict.word), ` ${cell.verdict.reason}`]],
-      ["Network", `${row.model}, at the size of the paper, on ${row.paper_dataset.replace("_", "-")}`],
-      ["What it is", name.title + " " + name.meaning],
+      ["Measured", !bench ? `${number(cell.measured, 3)} ${name.unit}` : row.latencies.length ? row.latencies.map((text) => make("p", {}, text)) : "no ratio on this device yet"],
+      ["Paper", cell.reported === null ? MISSING : `${number(cell.reported, name.paper_digits)} ${name.unit}`],
+      ["Verdict", bench || name.judged === "never" ? null : [chip(cell.verdict.word), ` ${cell.verdict.reason}`]],
+      ["Network", recorded ? `${row.model}, trained on ${row.dataset}` : `${row.model}, at the size of the paper, on ${row.paper_dataset.replace("_", "-")}`],
+      ["What it is", name.long_title + " " + name.meaning],
     ])];
     if (cell.note) content.push(make("p", {}, cell.note));
-    content.push(heading(metric === "latency_ms" ? "Measure it" : "Count it again"));
-    content.push(...commands(metric === "latency_ms" ? ["./run_all.sh bench latency --help"] : [`./run_all.sh ${tableName} --only complexity`]));
-    if (metric === "latency_ms") content.push(quiet("Latency depends on the device; only ratios on one device are to be compared."));
+    content.push(heading(recorded ? "Run it again" : bench ? "Measure it" : "Count it again"));
+    content.push(...commands(recorded ? row.commands : bench ? ["./run_all.sh bench latency --help"] : [`./run_all.sh ${tableName} --only complexity`]));
+    if (bench) content.push(quiet("Latency depends on the device; only ratios on one device are to be compared."));
     return content;
   }
 

@@ -7,10 +7,15 @@ import subprocess
 import sys
 
 import pytest
+from samples import make_areas, put
 
+from experiments.judge.counts import Count
+from experiments.judge.tables import counter_of
 from experiments.machine import PROJECT
+from experiments.plan.request import stored_request
 
-HEAVY = {"torch", "numpy", "pandas", "scipy", "cv2", "mmcv", "mmengine", "mmseg"}
+FRAMEWORKS = {"torch", "scipy", "cv2", "mmcv", "mmengine", "mmseg"}
+HEAVY = FRAMEWORKS | {"numpy", "pandas"}
 TAB = {
     "_RUN_ALL_SH_COMPLETE": "complete_bash",
     "COMP_CWORD": "2",
@@ -41,6 +46,63 @@ def test_quick_verbs_load_no_framework(arguments: list[str], printed: str) -> No
     assert printed in output
     assert "typer" in packages  # imports were seen at all
     assert not packages & HEAVY
+
+
+TABLE = """
+name: pair
+title: Two small rows
+source: nowhere
+model: segnext_t
+dataset: ade20k
+columns: [macs_g, miou]
+rows:
+  - {id: baseline, label: Baseline, classifier: {name: softmax}, reported: {miou: 40.0}}
+  - {id: full, label: SSA-Seg, classifier: {name: ssa}}
+"""
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options that name results with a record and a count of every row of a table."""
+    folder = tmp_path_factory.mktemp("startup")
+    results, registry = folder / "results", folder / "registry"
+    (registry / "tables").mkdir(parents=True)
+    (registry / "tables" / "pair.yaml").write_text(TABLE)
+    request = stored_request("smoke", 1, results, registry=[registry])
+    table = request.registry.table("pair")
+    counter, card = counter_of(request), request.registry.model("segnext_t")
+    count = Count(params_m=4.26, macs_g=6.1, macs_all_g=6.2, num_classes=150, size=512)
+    for row in request.plan([table]).tables[0].rows:
+        (cell,) = row.cells
+        assert cell.spec is not None
+        put(request.store, cell.spec, make_areas(0))
+        path = counter.path(card, row.row, 150, 512)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(count.model_dump_json())
+    return [
+        *("--profile", "smoke", "--seeds", "1"),
+        *("--results", str(results), "--registry", str(registry)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["plan", "pair"], "2 cached"),
+        (["why", "pair", "full"], "SSA-Seg"),
+        (["why", "pair", "full", "gain"], "paired bootstrap"),
+        (["why", "pair", "full", "macs_g"], "6.10"),
+        (["status"], "pair"),
+        (["export", "pair"], "pair-smoke.{csv,md,tex,json}"),
+    ],
+)
+def test_verbs_that_train_nothing_load_no_framework(
+    stored: list[str], arguments: list[str], printed: str
+) -> None:
+    packages, output = loaded_packages(*arguments, *stored)
+    assert printed in " ".join(output.split())
+    assert "numpy" in packages  # imports were seen at all
+    assert not packages & FRAMEWORKS
 
 
 def test_tab_loads_no_framework() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from samples import make_spec, make_training
 
-from experiments.declare.base import METRICS
+from experiments.declare.metrics import METRICS
 from experiments.declare.model import ModelCard
 from experiments.declare.profile import Profile
 from experiments.declare.run_spec import RunSpec

@@ -19,8 +19,8 @@ from references import PAPER_TABLES
 from rich.console import Console
 from samples import make_areas, make_record, make_spec
 
-from experiments.declare.base import METRICS
 from experiments.declare.load import load_registry
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import ClassifierChoice, Reported, Row, Table
 from experiments.judge.assemble import RowResult, TableResult, assemble
 from experiments.judge.counts import Count, count_cells

@@ -16,19 +16,16 @@ from references import GOLDEN, PROTOCOL
 from experiments.parity.model import fill_by_rule, reference_values
 from ssa.errors import SsaError, UnknownNameError
 from ssa.models import build_segmentor, build_segmentor_config, load_model_card
-from ssa.released.weights import (
-    LEAST_SHARE,
+from ssa.released.manifest import (
     MissingWeightsError,
     UnfitWeightsError,
     list_weights,
-    load_pretrained,
-    load_segmentor,
-    read_checkpoint,
     read_manifest,
     require_weights,
     verify_weights,
     weights_entry,
 )
+from ssa.released.weights import LEAST_SHARE, load_pretrained, load_segmentor, read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
