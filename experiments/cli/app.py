@@ -83,17 +83,9 @@ class Only(str, Enum):
     complexity = "complexity"
 
 
-def _show_completion(wanted: bool) -> None:
+def _say_completion(wanted: bool) -> None:
     if wanted:
-        typer.echo(completion.SCRIPTS[completion.shell_name()], nl=False)
-        raise typer.Exit
-
-
-def _install_completion(wanted: bool) -> None:
-    if wanted:
-        shell = completion.shell_name()
-        path = completion.install(shell)
-        typer.echo(f"Completion for {shell} is in {path}; a new terminal has it.")
+        typer.echo(completion.how_to_install())
         raise typer.Exit
 
 
@@ -103,18 +95,9 @@ def door(
         bool,
         typer.Option(
             "--install-completion",
-            callback=_install_completion,
+            callback=_say_completion,
             is_eager=True,
-            help="Let the Tab key complete items, verbs, rows and profiles in this shell.",
-        ),
-    ] = False,
-    show_completion: Annotated[
-        bool,
-        typer.Option(
-            "--show-completion",
-            callback=_show_completion,
-            is_eager=True,
-            help="Print the script that does so.",
+            help="Say how the Tab key completes items, verbs, rows and profiles in your shell.",
         ),
     ] = False,
 ) -> None:

@@ -1,8 +1,9 @@
 """How long runs take: from past runs, and from the pace that is measured while they go on.
 
 A run's cost is the median of its kind (profile, model, classifier), from records wherever they
-were made; a kind without records is thought to cost what its model does under other classifiers, else
-what its profile does. A machine's pace is one factor on all of them. Nothing here reads a clock or a file.
+were made; a kind without records is thought to cost what its model does under other classifiers,
+else what its profile does. A machine's pace is one factor on all of them. Nothing here reads a
+clock or a file.
 """
 
 from __future__ import annotations
