@@ -40,7 +40,7 @@ RUNNING = frozenset(
     }
 )
 #: modules of the method that cannot
-INERT = frozenset({"ssa", "ssa.errors", "ssa.registry"})
+INERT = frozenset({"ssa", "ssa.errors", "ssa.registry", "ssa.validation"})
 #: modules of the method that a run's config names by a string, whose objects nobody hands in
 ALWAYS = frozenset({"ssa.datasets.sampler"})
 
