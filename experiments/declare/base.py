@@ -21,7 +21,9 @@ Metric = Literal["params_m", "macs_g", "macs_all_g", "latency_ms", "miou"]
 class Declared(BaseModel):
     """Base of all declared things: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def plain_name(value: str) -> str:

@@ -6,12 +6,14 @@ from typing import Any
 
 from pydantic import (
     Field,
+    NonNegativeInt,
+    PositiveInt,
     field_validator,
     model_validator,
 )
 
 from experiments.declare.base import Declared, plain_name
-from experiments.declare.training import Evaluation, Training
+from experiments.declare.training import Evaluation, Pixels, Training
 
 
 class DataChoice(Declared):
@@ -19,13 +21,13 @@ class DataChoice(Declared):
 
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)
-    working_size: tuple[int, int] | None = None  # (long, short): reduce every image once to fit
+    working_size: Pixels | None = None  # (long, short): reduce every image once to fit
 
 
 class Loading(Declared):
     """How images are loaded; changes speed, never a pixel."""
 
-    workers: int = 0  # processes
+    workers: NonNegativeInt = 0  # processes
     cache_images: bool = False  # keep decoded images in memory: small data sets
     packed: bool = False  # decode every split once into a memory-mapped file: large data sets
 
@@ -87,7 +89,7 @@ class Profile(Declared):
     description: str
     dataset: DataChoice | None  # replaces every table's data set; None: the table's own
     model_size: str  # a key of ModelCard.sizes, or "paper"
-    seeds: int = 3
+    seeds: PositiveInt = 3
     #: classifier → switches that are scaled down with the network (memories)
     classifier_overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     compares_with_paper: bool = False  # only the paper's own protocol is ever compared
