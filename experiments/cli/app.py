@@ -7,7 +7,7 @@ import itertools
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -247,17 +247,8 @@ def report(
 
     Reads what is stored and trains nothing. The page loads nothing from anywhere.
     """
-    import subprocess
-
-    from experiments.machine import module_command
-
-    command = module_command("analysis.report", *(items or []))
-    for name in profile or []:
-        command += ["--profile", name]
-    for folder in registry or []:
-        command += ["--registry", str(folder)]
-    command += ["--data-root", str(data_root), "--results", str(results)]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    given = {"profile": profile, "registry": registry, "data-root": data_root, "results": results}
+    _hand_on("analysis.report", items, given)
 
 
 @app.command()
@@ -280,17 +271,20 @@ def notebooks(
 
     Exit code: 0 complete, 3 a figure has not been drawn yet, 1 a notebook failed.
     """
+    given: dict[str, Any] = {"profile": profile, "registry": registry, "results": results}
+    _hand_on("analysis.execution", names, given | {"row": row, "jobs": jobs, "out": out})
+
+
+def _hand_on(module: str, words: list[str] | None, given: dict[str, Any]) -> NoReturn:
+    """Run a module of ours with these options in a process of its own; its exit code is ours."""
     import subprocess
 
     from experiments.machine import module_command
 
-    given = {"--results": results, "--row": row, "--jobs": jobs, "--out": out}
-    command = module_command("analysis.execution", *(names or []))
-    command += ["--profile", profile]
-    for folder in registry or []:
-        command += ["--registry", str(folder)]
-    for name, value in given.items():
-        command += [] if value is None else [name, str(value)]
+    command = module_command(module, *(words or []))
+    for option, value in given.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        command += [word for each in values for word in (f"--{option}", str(each))]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

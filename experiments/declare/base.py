@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 METRICS = ("params_m", "macs_g", "macs_all_g", "latency_ms", "miou")
 
@@ -31,6 +28,9 @@ def plain_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
         raise ValueError(f"the name '{value}' must be letters, digits, _ . - only")
     return value
+
+
+PlainName = Annotated[str, AfterValidator(plain_name)]
 
 
 def unless_none(name: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from experiments.declare.base import Declared, plain_name
+from experiments.declare.base import Declared, PlainName
 from experiments.declare.training import Evaluation, Pixels, Training
 
 
@@ -58,18 +52,13 @@ class ProtocolPart(Declared):
 class Protocol(ProtocolPart):
     """How the networks of a family were published to be trained and scored, by data set."""
 
-    name: str
+    name: PlainName
     title: str
     source: str  # where these settings are published
     extends: str | None = None  # the protocol that this one is laid over
     datasets: dict[str, ProtocolPart] = Field(default_factory=dict)
     unpublished: dict[str, str] = Field(default_factory=dict)  # data set → why it has none here
     deviations: tuple[Deviation, ...] = ()
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        return plain_name(value)
 
 
 class CostBasis(Declared):
@@ -84,7 +73,7 @@ class CostBasis(Declared):
 class Profile(Declared):
     """One size of everything; it changes size, not path."""
 
-    name: str
+    name: PlainName
     title: str
     description: str
     dataset: DataChoice | None  # replaces every table's data set; None: the table's own
@@ -100,11 +89,6 @@ class Profile(Declared):
     sync_norm: bool = False  # keep SyncBN where a network has it; in one process it is BN
     from_scratch: bool = False  # do without pretrained weights, whatever the protocols say
     cost: CostBasis | None = None  # for an estimate where nothing like it has been run
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        return plain_name(value)
 
     @model_validator(mode="after")
     def _one_way(self) -> Profile:

@@ -1,11 +1,6 @@
 """Pixel classifiers behind one interface."""
 
-from ssa.classifiers.base import (
-    CLASSIFIERS,
-    ClassifierConfig,
-    Inspection,
-    PixelClassifier,
-)
+from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.classifiers.build import build_classifier
 from ssa.classifiers.cac import CacClassifier
 from ssa.classifiers.dnc import DncClassifier

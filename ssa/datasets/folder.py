@@ -7,14 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ssa.datasets.base import DATASETS, IGNORE_INDEX, DataError, DataSet, Layout
 from ssa.datasets.palette import colours
