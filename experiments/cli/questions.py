@@ -33,10 +33,7 @@ def register(app: typer.Typer) -> None:
 
 @asks(*STORED)
 def why(
-    request: Request,
-    table: TableArgument,
-    row: RowArgument,
-    metric: MetricArgument = "miou",
+    request: Request, table: TableArgument, row: RowArgument, metric: MetricArgument = "miou"
 ) -> None:
     """Show where one printed cell comes from: runs, seeds, commits, machines, verdict, command.
 
@@ -87,10 +84,7 @@ def diff(
 
 
 @asks(*STORED)
-def status(
-    request: Request,
-    json: JsonOption = False,
-) -> None:
+def status(request: Request, json: JsonOption = False) -> None:
     """Show how much of the paper there is: cells reported, measured, blocked, stale, verdicts.
 
     Trains nothing and counts nothing. Exit code: 0.
@@ -106,11 +100,7 @@ def status(
 
 
 @asks(*STORED)
-def export(
-    request: Request,
-    item: ItemArgument,
-    style: StyleOption = None,
-) -> None:
+def export(request: Request, item: ItemArgument, style: StyleOption = None) -> None:
     """Assemble ITEM from what is stored, print and write it; nothing is trained.
 
     Exit code: 0 complete, 3 incomplete.

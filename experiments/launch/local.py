@@ -30,10 +30,7 @@ from experiments.train.attempt import BUSY, UNWRITABLE
 POLL_S = 0.2
 #: glibc gives large freed blocks back to the system and takes fresh, zeroed pages for the next
 #: operation; keeping them saves up to a sixth of a training step on a CPU, for some memory
-KEEP_PAGES = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-}
+KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
 GRACE_S = 10.0  # that a child is given to end before it is killed
 
@@ -228,11 +225,7 @@ def _settle_formatter() -> None:
 
 
 def _start(
-    run: PlannedRun,
-    store: Store,
-    inputs: Inputs,
-    options: LocalOptions,
-    devices: tuple[int, ...],
+    run: PlannedRun, store: Store, inputs: Inputs, options: LocalOptions, devices: tuple[int, ...]
 ) -> _Child:
     folder = store.write_spec(run.spec)
     folder.failure.unlink(missing_ok=True)

@@ -35,11 +35,7 @@ class GmmSegConfig(ClassifierConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "released": {},
-        "paper": {
-            "density": "mixture",
-            "random_memory": False,
-            "lost_target": None,
-        },
+        "paper": {"density": "mixture", "random_memory": False, "lost_target": None},
     }
     default_preset: ClassVar[str] = "released"
 

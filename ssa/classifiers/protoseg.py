@@ -35,11 +35,7 @@ class ProtoSegConfig(ClassifierConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "released": {},
-        "paper": {
-            "projection": "channel_norm",
-            "assignment": "plan",
-            "contrast_temperature": 0.1,
-        },
+        "paper": {"projection": "channel_norm", "assignment": "plan", "contrast_temperature": 0.1},
     }
     default_preset: ClassVar[str] = "released"
 
