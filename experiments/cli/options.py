@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -165,6 +166,7 @@ def asks(*shared: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return to_verb
 
 
+@cache
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     hints = get_type_hints(function, localns={"Request": Any}, include_extras=True)
     return [
