@@ -2,8 +2,8 @@
 
 A run's cost is the median of its kind (profile, model, classifier), from records wherever they
 were made; a kind without records is thought to cost what its model does under other classifiers,
-else what its profile does. A machine's pace is one factor on all of them. Nothing here reads a
-clock or a file.
+else what its classifier does on other models, else what its profile does. A machine's pace is one
+factor on all of them. Nothing here reads a clock or a file.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ class Past:
         if kind in self.known:
             return self.known[kind]
         profile = {k: cost for k, cost in self.known.items() if k.profile == kind.profile}
-        model = [cost for k, cost in profile.items() if k.model == kind.model]
-        return statistics.median(model or profile.values()) if profile else None
+        for part in ("model", "classifier", "profile"):
+            alike = [cost for k, cost in profile.items() if getattr(k, part) == getattr(kind, part)]
+            if alike:
+                return statistics.median(alike)
+        return None
 
 
 def makespan(active: Iterable[float], queue: Iterable[float], jobs: int) -> float:
