@@ -142,12 +142,7 @@ def _draw(
     places, middle, low, high = zip(*values)
     axes.vlines(places, low, high, color=look.color, linewidth=0.8)
     axes.plot(
-        places,
-        middle,
-        color=look.color,
-        linestyle=look.linestyle,
-        marker=look.marker,
-        label=label,
+        places, middle, color=look.color, linestyle=look.linestyle, marker=look.marker, label=label
     )
 
 

@@ -7,48 +7,23 @@ import itertools
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from experiments.cli import (
-    completion,
-)
-from experiments.cli import (
-    data as data_cli,
-)
-from experiments.cli import (
-    evaluate as rescore_cli,
-)
-from experiments.cli import (
-    parity as parity_cli,
-)
-from experiments.cli import (
-    questions as questions_cli,
-)
-from experiments.cli import (
-    weights as weights_cli,
-)
+from experiments.cli import completion, data, evaluate, parity, questions, weights
 from experiments.cli.options import (
     DEFAULT_PROFILE,
-    AccumulationOption,
+    STORED,
     DataRootOption,
-    Device,
-    DeviceOption,
-    GpusOption,
     ItemArgument,
     JobsOption,
     ProfileOption,
     RegistryOption,
-    RemakeOption,
     ResultsOption,
-    RowsOption,
-    ScratchOption,
-    SeedsOption,
-    Style,
     StyleOption,
+    asks,
     figure_style,
-    make_request,
     table_style,
 )
 from experiments.errors import (
@@ -59,6 +34,9 @@ from experiments.errors import (
     sentence_of,
 )
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
+
+if TYPE_CHECKING:
+    from experiments.plan.request import Request
 
 USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
 
@@ -83,17 +61,9 @@ class Only(str, Enum):
     complexity = "complexity"
 
 
-def _show_completion(wanted: bool) -> None:
+def _say_completion(wanted: bool) -> None:
     if wanted:
-        typer.echo(completion.SCRIPTS[completion.shell_name()], nl=False)
-        raise typer.Exit
-
-
-def _install_completion(wanted: bool) -> None:
-    if wanted:
-        shell = completion.shell_name()
-        path = completion.install(shell)
-        typer.echo(f"Completion for {shell} is in {path}; a new terminal has it.")
+        typer.echo(completion.how_to_install())
         raise typer.Exit
 
 
@@ -103,18 +73,9 @@ def door(
         bool,
         typer.Option(
             "--install-completion",
-            callback=_install_completion,
+            callback=_say_completion,
             is_eager=True,
-            help="Let the Tab key complete items, verbs, rows and profiles in this shell.",
-        ),
-    ] = False,
-    show_completion: Annotated[
-        bool,
-        typer.Option(
-            "--show-completion",
-            callback=_show_completion,
-            is_eager=True,
-            help="Print the script that does so.",
+            help="Say how the Tab key completes items, verbs, rows and profiles in your shell.",
         ),
     ] = False,
 ) -> None:
@@ -122,20 +83,10 @@ def door(
 
 
 @app.command(hidden=True)
+@asks(*STORED, "jobs", "device", "rows", "gpus", "accumulation", "remake_stale")
 def run(
+    request: Request,
     item: ItemArgument,
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    jobs: JobsOption = None,
-    device: DeviceOption = Device.auto,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
-    rows: RowsOption = None,
-    gpus: GpusOption = 1,
-    accumulation: AccumulationOption = None,
-    remake_stale: RemakeOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     only: Annotated[
         Only | None, typer.Option(help="Only count parameters and MACs: no data, no training.")
@@ -149,97 +100,62 @@ def run(
     Exit code: 0 complete, 3 incomplete (blocked cells), 1 a run failed, 2 a wrong command.
     """
     from experiments.cli import verbs
+    from experiments.draw import draw
     from experiments.show.console import make_console
 
-    shared = (profile, seeds, data_root, results, registry, from_scratch)
-    call = make_request(
-        *shared,
-        jobs=jobs,
-        device=device,
-        rows=rows,
-        gpus=gpus,
-        accumulation=accumulation,
-        remake_stale=remake_stale,
-    )
-    if item in call.registry.figures:
-        raise typer.Exit(_draw(call, [item], style, dry=dry_run))
+    console, declared = make_console(), request.registry.figures
+    if item in declared:
+        chosen, width = [declared[item]], figure_style(style)
+        if dry_run:
+            raise typer.Exit(draw.plan_figures(request, chosen, console))
+        raise typer.Exit(draw.train_and_draw(request, chosen, console, width))
     if only is Only.complexity:
-        raise typer.Exit(verbs.count(call, item, make_console()))
+        raise typer.Exit(verbs.count(request, item, console))
     if dry_run:
-        raise typer.Exit(verbs.show_plan(call, item, make_console()))
-    code = verbs.run(call, item, make_console(), table_style(style))
-    if item == "all" and not rows:
-        drawn = _draw(call, list(call.registry.figures), None, train=False, again=False)
-        code = code if code == 1 else drawn or code  # a failure outranks what is incomplete
+        raise typer.Exit(verbs.show_plan(request, item, console))
+    code = verbs.run(request, item, console, table_style(style))
+    if item == "all" and not request.rows:
+        others = draw.draw_stored(request, list(declared.values()), console, only_new=True)
+        code = code if code == 1 else others or code  # a failure outranks what is incomplete
     raise typer.Exit(code)
 
 
 @app.command()
-def plan(
-    item: ItemArgument,
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    jobs: JobsOption = None,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
-    rows: RowsOption = None,
-    accumulation: AccumulationOption = None,
-) -> None:
+@asks(*STORED, "jobs", "rows", "accumulation")
+def plan(request: Request, item: ItemArgument) -> None:
     """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
     from experiments.cli.verbs import show_plan
     from experiments.show.console import make_console
 
-    shared = (profile, seeds, data_root, results, registry, from_scratch)
-    call = make_request(*shared, jobs=jobs, rows=rows, accumulation=accumulation)
-    if item in call.registry.figures:
-        raise typer.Exit(_draw(call, [item], None, dry=True))
-    raise typer.Exit(show_plan(call, item, make_console()))
+    if figure := request.registry.figures.get(item):
+        from experiments.draw.draw import plan_figures
+
+        raise typer.Exit(plan_figures(request, [figure], make_console()))
+    raise typer.Exit(show_plan(request, item, make_console()))
 
 
 @app.command()
-def figures(
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
-    style: StyleOption = None,
-) -> None:
+@asks(*STORED)
+def figures(request: Request, style: StyleOption = None) -> None:
     """Draw every figure from what is stored; trains nothing and says what is missing (exit 3)."""
-    call = make_request(profile, seeds, data_root, results, registry, from_scratch)
-    raise typer.Exit(_draw(call, list(call.registry.figures), style, train=False))
-
-
-def _draw(call: Any, names: list[str], style: Style | None, **how: bool) -> int:
-    from experiments.draw.draw import draw
+    from experiments.draw.draw import draw_stored
     from experiments.show.console import make_console
 
-    chosen = [call.registry.figure(name) for name in names]
-    width: Any = figure_style(style)
-    return draw(call, chosen, make_console(), style=width, **how)
+    chosen = list(request.registry.figures.values())
+    raise typer.Exit(draw_stored(request, chosen, make_console(), figure_style(style)))
 
 
 @app.command()
+@asks(*STORED, "device")
 def extract(
+    request: Request,
     item: Annotated[str, typer.Argument(metavar="RUN|ITEM", help="A run's id, figure or table.")],
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    device: DeviceOption = Device.auto,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
 ) -> None:
     """Keep what figures need of finished runs (needs their weights and data, once)."""
     from experiments.draw.draw import extract_item
     from experiments.show.console import make_console
 
-    shared = (profile, seeds, data_root, results, registry, from_scratch)
-    call = make_request(*shared, device=device)
-    raise typer.Exit(extract_item(call, item, make_console()))
+    raise typer.Exit(extract_item(request, item, make_console()))
 
 
 @app.command("list")
@@ -331,17 +247,8 @@ def report(
 
     Reads what is stored and trains nothing. The page loads nothing from anywhere.
     """
-    import subprocess
-
-    from experiments.machine import module_command
-
-    command = module_command("analysis.report", *(items or []))
-    for name in profile or []:
-        command += ["--profile", name]
-    for folder in registry or []:
-        command += ["--registry", str(folder)]
-    command += ["--data-root", str(data_root), "--results", str(results)]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    given = {"profile": profile, "registry": registry, "data-root": data_root, "results": results}
+    _hand_on("analysis.report", items, given)
 
 
 @app.command()
@@ -364,17 +271,20 @@ def notebooks(
 
     Exit code: 0 complete, 3 a figure has not been drawn yet, 1 a notebook failed.
     """
+    given: dict[str, Any] = {"profile": profile, "registry": registry, "results": results}
+    _hand_on("analysis.execution", names, given | {"row": row, "jobs": jobs, "out": out})
+
+
+def _hand_on(module: str, words: list[str] | None, given: dict[str, Any]) -> NoReturn:
+    """Run a module of ours with these options in a process of its own; its exit code is ours."""
     import subprocess
 
     from experiments.machine import module_command
 
-    given = {"--results": results, "--row": row, "--jobs": jobs, "--out": out}
-    command = module_command("analysis.execution", *(names or []))
-    command += ["--profile", profile]
-    for folder in registry or []:
-        command += ["--registry", str(folder)]
-    for name, value in given.items():
-        command += [] if value is None else [name, str(value)]
+    command = module_command(module, *(words or []))
+    for option, value in given.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        command += [word for each in values for word in (f"--{option}", str(each))]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
@@ -401,11 +311,11 @@ def complexity(
     show_breakdown(make_console(), card, classifier, classes, size, depth)
 
 
-app.command("evaluate")(rescore_cli.evaluate)
-questions_cli.register(app)
-app.add_typer(weights_cli.app, name="weights")
-app.add_typer(parity_cli.app, name="parity")
-app.add_typer(data_cli.app, name="data")
+app.command()(evaluate.evaluate)
+questions.register(app)
+app.add_typer(weights.app, name="weights")
+app.add_typer(parity.app, name="parity")
+app.add_typer(data.app, name="data")
 
 
 def expand(arguments: list[str]) -> list[str]:

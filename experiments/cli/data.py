@@ -27,8 +27,7 @@ DataRootOption = Annotated[
 ]
 ResultsOption = Annotated[Path, typer.Option(help="Folder that keeps digests and made data.")]
 RegistryOption = Annotated[
-    list[Path] | None,
-    typer.Option("--registry", help="Your own folder, with datasets/."),
+    list[Path] | None, typer.Option("--registry", help="Your own folder, with datasets/.")
 ]
 JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Processes to read and convert with. Default: one a core.")

@@ -6,53 +6,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import (
-    DataRootOption,
-    Device,
-    DeviceOption,
-    RegistryOption,
-    ResultsOption,
-)
+from experiments.cli.options import asks
 from experiments.declare.training import ProtocolName
-from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from experiments.plan.request import Request
     from experiments.store.records import Record
     from experiments.store.store import Store
     from experiments.train.rescore import Rescore
 
 
+@asks("device", "data_root", "results", "registry")
 def evaluate(
+    request: Request,
     run: Annotated[str, typer.Argument(help="Id of a finished run: a folder of results/runs.")],
     protocol: Annotated[ProtocolName, typer.Option(help="How test images are prepared.")],
-    device: DeviceOption = Device.auto,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
 ) -> None:
     """Score a finished run anew under another evaluation protocol; its record stays as it is.
 
     stock: mmsegmentation's own test pipeline. released: SSA-Seg's, which resizes ADE20K to a
     multiple of 32. The result is kept as runs/RUN/evaluations/PROTOCOL.json and .npz.
     """
-    from experiments.cli.options import choose_device
-    from experiments.declare.load import load_registry
     from experiments.show.console import make_console
     from experiments.store.store import Store
     from experiments.train.rescore import find_run, rescore
 
-    try:
-        where = choose_device(device.value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    loaded = load_registry(registry or [])
-    workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    store = Store(workspace.results)
+    store, workspace = request.store, request.workspace
     record = find_run(store, Store(workspace.reference), run)
     result = rescore(
-        record, protocol, registry=loaded, store=store, workspace=workspace, device=where
+        record,
+        protocol,
+        registry=request.registry,
+        store=store,
+        workspace=workspace,
+        device=request.device,
     )
     _show(make_console(), record, result, store)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -14,6 +17,7 @@ from experiments.machine import cpu_count, num_devices
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
+    from experiments.declare.figure import Style as Width
     from experiments.plan.request import Request
 
 DEFAULT_PROFILE = "quick"
@@ -58,41 +62,16 @@ ProfileOption = Annotated[
         help="Size of everything: smoke, quick, camvid, paper.", autocompletion=completion.profiles
     ),
 ]
-SeedsOption = Annotated[
-    str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
-]
 JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 DataRootOption = Annotated[
     Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
 ]
 ResultsOption = Annotated[Path, typer.Option(help="Folder that results are written to.")]
-ScratchOption = Annotated[
-    bool,
-    typer.Option("--from-scratch", help="Do without pretrained weights; recorded as a deviation."),
-]
-RemakeOption = Annotated[
-    bool,
-    typer.Option(
-        "--remake-stale",
-        help="Train runs anew whose code has changed since; their records are kept beside.",
-    ),
-]
-RowsOption = Annotated[
-    str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
-]
 StyleOption = Annotated[
     Style | None,
     typer.Option(help="A figure's width: column, text. A table: paper, in the paper's columns."),
-]
-GpusOption = Annotated[
-    int, typer.Option(min=1, help="GPUs that train one run together, on the same batch.")
-]
-AccumulationOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Micro-batches a step, for a GPU that the batch does not fit."),
 ]
 RegistryOption = Annotated[
     list[Path] | None,
@@ -102,21 +81,40 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.
 
 
 def make_request(
-    profile: str,
-    seeds: str | None = None,
-    data_root: Path = DEFAULT_DATA_ROOT,
-    results: Path = DEFAULT_RESULTS,
-    registry: list[Path] | None = None,
-    from_scratch: bool = False,
-    *,
-    jobs: int | None = None,
-    device: Device = Device.cpu,
-    rows: str | None = None,
-    gpus: int = 1,
-    accumulation: int | None = None,
-    remake_stale: bool = False,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    seeds: Annotated[
+        str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
+    ] = None,
+    jobs: JobsOption = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    results: ResultsOption = DEFAULT_RESULTS,
+    registry: RegistryOption = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch", help="Do without pretrained weights; recorded as a deviation."
+        ),
+    ] = False,
+    rows: Annotated[
+        str | None, typer.Option(help="Train only the rows whose id fits, e.g. 'seaformer-b-*'.")
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(min=1, help="GPUs that train one run together, on the same batch.")
+    ] = 1,
+    accumulation: Annotated[
+        int | None,
+        typer.Option(min=1, help="Micro-batches a step, for a GPU that the batch does not fit."),
+    ] = None,
+    remake_stale: Annotated[
+        bool,
+        typer.Option(
+            "--remake-stale",
+            help="Train runs anew whose code has changed since; their records are kept beside.",
+        ),
+    ] = False,
 ) -> Request:
-    """The call that the options describe: first those of every verb, then those of training.
+    """The call that the shared options describe; each verb has those that :func:`asks` names.
 
     Raises:
         typer.BadParameter: seeds or a device that mean nothing here.
@@ -141,6 +139,43 @@ def make_request(
     return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared)
 
 
+#: the options of a verb that looks at what is stored
+STORED = ("profile", "seeds", "data_root", "results", "registry", "from_scratch")
+
+
+def asks(*shared: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a verb of a function of a :class:`Request` and of the verb's own options.
+
+    The verb has the options of :func:`make_request` named ``shared``, in the order that they have
+    there, then its own.
+    """
+
+    def to_verb(function: Callable[..., None]) -> Callable[..., None]:
+        def verb(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in shared}
+            chosen.setdefault("device", Device.cpu)  # a verb without --device computes nothing
+            function(make_request(**chosen), **given)
+
+        _, *own = _parameters(function)
+        asked = [option for option in _parameters(make_request) if option.name in shared]
+        signature = inspect.Signature([*asked, *own])
+        verb.__signature__ = signature  # type: ignore[attr-defined]  # typer reads it
+        verb.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        verb.__name__, verb.__doc__ = function.__name__, function.__doc__
+        return verb
+
+    return to_verb
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(function, localns={"Request": Any}, include_extras=True)
+    return [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]
+
+
 def table_style(style: Style | None) -> str | None:
     """The style of a table.
 
@@ -152,7 +187,7 @@ def table_style(style: Style | None) -> str | None:
     raise typer.BadParameter(f"--style {style.value} is for figures; tables take --style paper.")
 
 
-def figure_style(style: Style | None) -> str | None:
+def figure_style(style: Style | None) -> Width | None:
     """The style of a figure.
 
     Raises:
@@ -160,7 +195,7 @@ def figure_style(style: Style | None) -> str | None:
     """
     if style is Style.paper:
         raise typer.BadParameter("--style paper is for tables; figures take column or text.")
-    return style.value if style else None
+    return "column" if style is Style.column else "text" if style else None
 
 
 def choose_device(name: str) -> str:
@@ -173,12 +208,12 @@ def choose_device(name: str) -> str:
         return name
     import torch
 
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
+    usable = torch.cuda.is_available()
+    if name == "cuda" and not usable:
         raise ValueError(
             "--device cuda was given, but torch sees no CUDA device; try --device cpu."
         )
-    return "cuda" if there else "cpu"
+    return "cuda" if usable else "cpu"
 
 
 def choose_jobs(jobs: int | None, device: str, gpus: int = 1) -> int:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.cli.options import (
-    DEFAULT_PROFILE,
-    DataRootOption,
+    STORED,
     ItemArgument,
     JsonOption,
     MetricArgument,
-    ProfileOption,
-    RegistryOption,
-    ResultsOption,
     RowArgument,
-    ScratchOption,
-    SeedsOption,
     StyleOption,
     TableArgument,
-    make_request,
+    asks,
     table_style,
 )
 from experiments.errors import UnclearNameError
-from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS
+
+if TYPE_CHECKING:
+    from experiments.plan.request import Request
 
 
 def register(app: typer.Typer) -> None:
@@ -35,16 +31,9 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
+@asks(*STORED)
 def why(
-    table: TableArgument,
-    row: RowArgument,
-    metric: MetricArgument = "miou",
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
+    request: Request, table: TableArgument, row: RowArgument, metric: MetricArgument = "miou"
 ) -> None:
     """Show where one printed cell comes from: runs, seeds, commits, machines, verdict, command.
 
@@ -54,20 +43,15 @@ def why(
     from experiments.ask.why import why as look_up
     from experiments.show.console import make_console
 
-    call = make_request(profile, seeds, data_root, results, registry, from_scratch)
-    origin = look_up(call, table, row, metric)
+    origin = look_up(request, table, row, metric)
     show_origin(make_console(), origin)
     raise typer.Exit(0 if origin.measured is not None else 3)
 
 
+@asks(*STORED)
 def explain(
+    request: Request,
     run: Annotated[str, typer.Argument(help="Id of a run, its beginning, or TABLE/ROW/SEED.")],
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
 ) -> None:
     """Show why a run is or is not there: fields that differ from the nearest stored run.
 
@@ -78,10 +62,9 @@ def explain(
     from experiments.plan.plan import DONE
     from experiments.show.console import make_console
 
-    call = make_request(profile, seeds, data_root, results, registry, from_scratch)
-    found = look_up(call, run)
-    show_explanation(make_console(), found)
-    raise typer.Exit(0 if found.state in DONE else 3)
+    explanation = look_up(request, run)
+    show_explanation(make_console(), explanation)
+    raise typer.Exit(0 if explanation.state in DONE else 3)
 
 
 def diff(
@@ -95,20 +78,13 @@ def diff(
     from experiments.ask.difference import difference, show_difference
     from experiments.show.console import make_console
 
-    found = difference(first, second)
-    show_difference(make_console(), found, first, second)
-    raise typer.Exit(found.exit_code)
+    differing = difference(first, second)
+    show_difference(make_console(), differing, first, second)
+    raise typer.Exit(differing.exit_code)
 
 
-def status(
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
-    json: JsonOption = False,
-) -> None:
+@asks(*STORED)
+def status(request: Request, json: JsonOption = False) -> None:
     """Show how much of the paper there is: cells reported, measured, blocked, stale, verdicts.
 
     Trains nothing and counts nothing. Exit code: 0.
@@ -116,24 +92,15 @@ def status(
     from experiments.ask.coverage import coverage, show_coverage, to_json
     from experiments.show.console import make_console
 
-    call = make_request(profile, seeds, data_root, results, registry, from_scratch)
-    found = coverage(call)
+    covered = coverage(request)
     if json:
-        sys.stdout.write(to_json(found) + "\n")
+        sys.stdout.write(to_json(covered) + "\n")
     else:
-        show_coverage(make_console(), found)
+        show_coverage(make_console(), covered)
 
 
-def export(
-    item: ItemArgument,
-    profile: ProfileOption = DEFAULT_PROFILE,
-    seeds: SeedsOption = None,
-    data_root: DataRootOption = DEFAULT_DATA_ROOT,
-    results: ResultsOption = DEFAULT_RESULTS,
-    registry: RegistryOption = None,
-    from_scratch: ScratchOption = False,
-    style: StyleOption = None,
-) -> None:
+@asks(*STORED)
+def export(request: Request, item: ItemArgument, style: StyleOption = None) -> None:
     """Assemble ITEM from what is stored, print and write it; nothing is trained.
 
     Exit code: 0 complete, 3 incomplete.
@@ -141,7 +108,6 @@ def export(
     from experiments.cli.verbs import export_stored
     from experiments.show.console import make_console
 
-    call = make_request(profile, seeds, data_root, results, registry, from_scratch)
-    if item in call.registry.figures:
+    if item in request.registry.figures:
         raise UnclearNameError(f"{item} is a figure; draw what is stored with `figures`.")
-    raise typer.Exit(export_stored(call, item, make_console(), table_style(style)))
+    raise typer.Exit(export_stored(request, item, make_console(), table_style(style)))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Declared(BaseModel):
     """Base of all declared things: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def plain_name(value: str) -> str:
@@ -22,6 +21,9 @@ def plain_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
         raise ValueError(f"the name '{value}' must be letters, digits, _ . - only")
     return value
+
+
+PlainName = Annotated[str, AfterValidator(plain_name)]
 
 
 def unless_none(name: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from experiments.declare.base import Declared, plain_name
+from experiments.declare.base import Declared, PlainName
 
 Kind = Literal[
     "architecture",
@@ -58,7 +58,7 @@ class FigureRow(Declared):
 class Figure(Declared):
     """A figure of the paper, or one that the paper lacks."""
 
-    name: str
+    name: PlainName
     number: int | None = None  # in the paper; None: the paper has no such figure
     title: str
     source: str  # where the paper has it, or why we draw it
@@ -71,11 +71,6 @@ class Figure(Declared):
     domains: tuple[Literal["semantic", "decision"], ...] = Field(default=("semantic",))
     style: Style = "text"  # width: a paper's column or its text
     description: str = ""
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        return plain_name(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Figure:

@@ -20,6 +20,7 @@ from experiments.declare.table import Table
 from experiments.declare.yaml_files import read_yaml
 from experiments.errors import RegistryError, UnknownNameError
 from experiments.machine import PROJECT
+from ssa.validation import first_problem
 
 HERE = PROJECT / "experiments"
 #: folders of YAML files, one a thing
@@ -135,6 +136,4 @@ def _read(path: Path, schema: type[T]) -> T:
     try:
         return schema.model_validate(read_yaml(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RegistryError(f"{path}: {where}: {first['msg']}.") from None
+        raise RegistryError(f"{path}: {first_problem(error, schema)}") from None

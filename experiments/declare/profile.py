@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import (
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from experiments.declare.base import Declared, plain_name
-from experiments.declare.training import Evaluation, Training
+from experiments.declare.base import Declared, PlainName
+from experiments.declare.training import Evaluation, Pixels, Training
 
 
 class DataChoice(Declared):
@@ -19,13 +15,13 @@ class DataChoice(Declared):
 
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)
-    working_size: tuple[int, int] | None = None  # (long, short): reduce every image once to fit
+    working_size: Pixels | None = None  # (long, short): reduce every image once to fit
 
 
 class Loading(Declared):
     """How images are loaded; changes speed, never a pixel."""
 
-    workers: int = 0  # processes
+    workers: NonNegativeInt = 0  # processes
     cache_images: bool = False  # keep decoded images in memory: small data sets
     packed: bool = False  # decode every split once into a memory-mapped file: large data sets
 
@@ -56,18 +52,13 @@ class ProtocolPart(Declared):
 class Protocol(ProtocolPart):
     """How the networks of a family were published to be trained and scored, by data set."""
 
-    name: str
+    name: PlainName
     title: str
     source: str  # where these settings are published
     extends: str | None = None  # the protocol that this one is laid over
     datasets: dict[str, ProtocolPart] = Field(default_factory=dict)
     unpublished: dict[str, str] = Field(default_factory=dict)  # data set → why it has none here
     deviations: tuple[Deviation, ...] = ()
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        return plain_name(value)
 
 
 class CostBasis(Declared):
@@ -82,12 +73,12 @@ class CostBasis(Declared):
 class Profile(Declared):
     """One size of everything; it changes size, not path."""
 
-    name: str
+    name: PlainName
     title: str
     description: str
     dataset: DataChoice | None  # replaces every table's data set; None: the table's own
     model_size: str  # a key of ModelCard.sizes, or "paper"
-    seeds: int = 3
+    seeds: PositiveInt = 3
     #: classifier → switches that are scaled down with the network (memories)
     classifier_overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     compares_with_paper: bool = False  # only the paper's own protocol is ever compared
@@ -98,11 +89,6 @@ class Profile(Declared):
     sync_norm: bool = False  # keep SyncBN where a network has it; in one process it is BN
     from_scratch: bool = False  # do without pretrained weights, whatever the protocols say
     cost: CostBasis | None = None  # for an estimate where nothing like it has been run
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        return plain_name(value)
 
     @model_validator(mode="after")
     def _one_way(self) -> Profile:

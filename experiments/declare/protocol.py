@@ -16,6 +16,7 @@ from experiments.declare.base import Declared
 from experiments.declare.profile import Deviation, Profile, Protocol
 from experiments.declare.training import Evaluation, Training
 from experiments.errors import RegistryError, SsaError, UnknownNameError
+from ssa.validation import first_problem
 
 if TYPE_CHECKING:
     from experiments.declare.registry import ExperimentRegistry
@@ -150,6 +151,4 @@ def _checked(schema: type[T], fields: dict[str, Any], where: str) -> T:
     try:
         return schema.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise RegistryError(f"{where}.{place}: {first['msg']}.") from None
+        raise RegistryError(f"{where}.{first_problem(error, schema)}") from None

@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from experiments.declare.base import Declared, plain_name
+from experiments.declare.base import Declared, PlainName
 from experiments.declare.claims import Claim
 from experiments.declare.metrics import ColumnName, check_column
 
@@ -91,7 +87,7 @@ class Layout(Declared):
 class Table(Declared):
     """A table of the paper, or a study declared like one."""
 
-    name: str
+    name: PlainName
     title: str
     source: str  # where the reported numbers stand
     rows: tuple[Row, ...]
@@ -102,11 +98,6 @@ class Table(Declared):
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
     claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        return plain_name(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Table:

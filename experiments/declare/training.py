@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
 from experiments.declare.base import Declared, unless_none
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Pixels = tuple[PositiveInt, PositiveInt]
 
 
 class ProtocolName(str, Enum):
@@ -26,8 +32,8 @@ class Optimizer(Declared):
     """AdamW or SGD and its groups, in mmengine's terms."""
 
     type: Literal["AdamW", "SGD"]
-    lr: float
-    weight_decay: float
+    lr: NonNegativeFloat
+    weight_decay: NonNegativeFloat
     betas: tuple[float, float] | None = None
     momentum: float | None = None
     paramwise: dict[str, Any] = Field(default_factory=dict)
@@ -44,8 +50,8 @@ class Schedule(Declared):
     """Polynomial decay, or half a cosine, after a linear warm-up, by iteration."""
 
     power: float = 1.0  # of the polynomial
-    min_lr: float = 0.0
-    warmup_iterations: int = 0
+    min_lr: NonNegativeFloat = 0.0
+    warmup_iterations: NonNegativeInt = 0
     warmup_ratio: float = 1e-6
     cosine_to: float | None = None  # share of the rate at the end of a cosine; None: polynomial
 
@@ -58,20 +64,20 @@ class Schedule(Declared):
 class Augmentation(Declared):
     """The training pipeline: resize, crop, flip, photometric distortion."""
 
-    scale: tuple[int, int]  # (long side, short side) in pixels before the ratio
+    scale: Pixels  # (long side, short side) in pixels before the ratio
     ratio_range: tuple[float, float]
-    crop: tuple[int, int]  # (height, width) in pixels
-    cat_max_ratio: float = 0.75  # largest share of a crop that one class may take
-    flip: float = 0.5  # probability
+    crop: Pixels  # (height, width) in pixels
+    cat_max_ratio: Share = 0.75  # largest share of a crop that one class may take
+    flip: Share = 0.5  # probability
     photometric: bool = True
 
 
 class Training(Declared):
     """How a run is trained."""
 
-    iterations: int
-    batch: int  # images an optimiser step, over all devices and micro-batches
-    accumulation: int = 1  # micro-batches a step on one device
+    iterations: PositiveInt
+    batch: PositiveInt  # images an optimiser step, over all devices and micro-batches
+    accumulation: PositiveInt = 1  # micro-batches a step on one device
     optimizer: Optimizer
     schedule: Schedule
     augmentation: Augmentation
@@ -92,11 +98,11 @@ class Training(Declared):
 class Evaluation(Declared):
     """How a run is scored: single scale, labels at original size."""
 
-    interval: int  # iterations between two points of the validation curve
+    interval: PositiveInt  # iterations between two points of the validation curve
     split: str = "val"
-    scale: tuple[int, int] | None = None  # (long, short); None: the image's own size
-    multiple_of: int | None = None  # resize to a multiple of this (ADE20K's protocol: 32)
-    batch: int = 1
+    scale: Pixels | None = None  # (long, short); None: the image's own size
+    multiple_of: PositiveInt | None = None  # resize to a multiple of this (ADE20K's protocol: 32)
+    batch: PositiveInt = 1
     mode: Literal["whole", "slide"] = "whole"
-    crop: tuple[int, int] | None = None  # of a sliding window
-    stride: tuple[int, int] | None = None
+    crop: Pixels | None = None  # of a sliding window
+    stride: Pixels | None = None

@@ -33,74 +33,65 @@ if TYPE_CHECKING:
 COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
 
 
-def draw(
+def plan_figures(call: Request, figures: Sequence[Figure], console: Console) -> int:
+    """Show the plan of the figures' runs; returns the exit code."""
+    tables = [table for figure in figures for table in figure_tables(call, figure)]
+    show.show_plan(console, call.plan(tables), call.jobs)
+    return COMPLETE
+
+
+def train_and_draw(
+    call: Request, figures: Sequence[Figure], console: Console, style: Style | None = None
+) -> int:
+    """Train the runs that figures lack and draw them; returns the exit code."""
+    trained = [_train(call, figure) for figure in figures]
+    code = draw_stored(call, figures, console, style)
+    return code if all(trained) else FAILED
+
+
+def draw_stored(
     call: Request,
     figures: Sequence[Figure],
     console: Console,
-    *,
     style: Style | None = None,
-    train: bool = True,
-    dry: bool = False,
-    again: bool = True,
+    *,
+    only_new: bool = False,
 ) -> int:
-    """Draw figures into ``results/figures``; returns the exit code.
+    """Draw figures from what is stored into ``results/figures``; returns the exit code.
 
     Args:
         call: profile, seeds, folders.
         figures: which ones.
-        console: results are printed there.
+        console: results and what is missing are printed there.
         style: width; None: the figure's own.
-        train: train the missing runs first; else draw what is stored and say what is missing.
-        dry: only show the plan of the runs.
-        again: draw also what is there as it would be drawn now, and say what every figure lacks.
+        only_new: leave alone what is there as it would be drawn now, and only name the figures that
+            cannot be drawn, not what each lacks.
     """
-    if dry:
-        tables = [table for figure in figures for table in figure_tables(call, figure)]
-        show.show_plan(console, call.plan(tables), call.jobs)
-        return COMPLETE
-    failed = False
-    if train:
-        for figure in figures:
-            failed |= not _train(call, figure)
-    stored = StoredRuns(call)
-    described, undrawn, incomplete = [], [], False
+    stored, described = StoredRuns(call), list[Path]()
+    undrawn, gaps = list[str](), list[str]()
     for figure in figures:
         if reason := call.resolver.unfit_figure(figure):
-            incomplete = True
-            if again:
-                console.print(escape(f"{figure.name} is not drawn: {reason}"), soft_wrap=True)
-            else:
-                undrawn.append(figure.name)
+            undrawn.append(figure.name)
+            gaps.append(f"{figure.name} is not drawn: {reason}")
             continue
         with console.status(f"Reading the runs of {figure.name}"):
             drawing = gather(call, figure, stored, style)
-        incomplete |= bool(drawing.missing)
+        gaps += [f"{figure.name}: missing: {sentence}" for sentence in drawing.missing]
         if not drawable(drawing):
             undrawn.append(figure.name)
-        elif again or not is_drawn(drawing, call.workspace.results):
+            command = f"./run_all.sh {figure.name} --profile {call.profile.name}"
+            gaps.append(f"{figure.name} is not drawn; `{command}` trains what it needs.")
+        elif not (only_new and is_drawn(drawing, call.workspace.results)):
             described.append(write_drawing(drawing, call.workspace.results))
-        if again:
-            _say_missing(call, drawing, console)
-    if undrawn and not again:
-        console.print(
-            f"Not drawn for want of runs: {', '.join(undrawn)}; `./run_all.sh figures --profile "
-            f"{call.profile.name}` says what each lacks.",
-            soft_wrap=True,
-        )
+    summary = (
+        f"Not drawn for want of runs: {', '.join(undrawn)}; `./run_all.sh figures --profile "
+        f"{call.profile.name}` says what each lacks."
+    )
+    for sentence in gaps if not only_new else [summary] if undrawn else []:
+        console.print(escape(sentence), soft_wrap=True)
     if described and not _hand_over(described, console):
         return FAILED
-    if failed:
-        return FAILED
-    return INCOMPLETE if incomplete else COMPLETE
-
-
-def _say_missing(call: Request, drawing: Drawing, console: Console) -> None:
-    name = drawing.figure.name
-    for sentence in drawing.missing:
-        console.print(escape(f"{name}: missing: {sentence}"), soft_wrap=True)
-    if not drawable(drawing):
-        command = f"./run_all.sh {name} --profile {call.profile.name}"
-        console.print(f"{name} is not drawn; `{command}` trains what it needs.", soft_wrap=True)
+    return INCOMPLETE if gaps else COMPLETE
 
 
 def extract_item(call: Request, item: str, console: Console) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,59 +71,38 @@ def extract(
         MissingWeightsError: it must be made, and there are no weights.
         InspectionError: the weights are not those of the record.
     """
-    try:
-        there = read_inspection(store, record)
-    except InspectionError:
-        there = None
-    if there is not None:
-        return there, False
+    with suppress(InspectionError):  # damaged or of an earlier record: made anew
+        kept = read_inspection(store, record)
+        if kept is not None:
+            return kept, False
     return write_inspection(store, inspect_run(record, store, data, device)), True
 
 
 def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunInspection:
     """Evaluate a run's network once more and note what figures need; see :func:`extract`."""
-    from mmengine.runner import Runner
-
-    from experiments.train.loops import EVALUATE, like_sized, seed_torch
-
     model = load_trained(record, store, device)
-    folder = store.folder(record.run_id)
-    around = Surroundings(
-        folder.path / "work", data, folder.progress, folder.checkpoint, device=device
-    )
-    loader = Runner.build_dataloader(runner_config(record.spec, around)["val_dataloader"])
     classifier = pixel_classifier(model)
-    notes = _Notes(record.spec.num_classes, len(loader.dataset))
-    for number, batch in enumerate(loader):
-        seed_torch(record.spec.seed, EVALUATE, number)
-        for part in like_sized(batch):
-            with torch.no_grad(), _last_input(classifier) as seen:
-                samples = model.val_step(part)
-                if classifier is not None and record.spec.evaluation.mode == "slide":
-                    _whole(model, part)  # the windows' features would not be the image's
-            notes.add(part, samples, classifier, seen)
-    areas = notes.image_areas()
-    kept = store.read_areas(record.run_id)
+    notes, palette = _notes_of(model, classifier, record, store, data, device)
+    areas, kept = notes.image_areas(), store.read_areas(record.run_id)
     _check(record, store, areas, kept)
     labelled = areas.labelled.sum(0)
     images = [
         _image(model, classifier, best, focus_class(best.label, labelled)) for best in notes.best
     ]
     commit, dirty = git_commit()
-    fixed = images[0][1] if images else None
-    description = loader.dataset.metainfo
+    weights = store.folder(record.run_id).weights
     return RunInspection(
         provenance=InspectionProvenance(
             version=INSPECTION_VERSION,
             run_id=record.run_id,
             result_digest=record.result_digest,
-            weights_sha256=hashlib.sha256(folder.weights.read_bytes()).hexdigest(),
+            weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
             git_commit=commit,
             git_dirty=dirty,
             device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
             torch=torch.__version__,
             class_names=record.class_names,
-            palette=tuple(tuple(colour) for colour in description["palette"]),
+            palette=palette,
             dataset=record.spec.dataset,
             split=record.spec.evaluation.split,
             num_images=len(areas.names),
@@ -140,10 +119,40 @@ def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunIns
         images=tuple(image for image, _ in images),
         rings=notes.rings,
         objects=notes.objects,
-        fixed_prototypes=fixed,
+        fixed_prototypes=images[0][1] if images else None,
         student_relation=notes.relation("student"),
         teacher_relation=notes.relation("teacher"),
     )
+
+
+def _notes_of(
+    model: BaseModel,
+    classifier: PixelClassifier | None,
+    record: Record,
+    store: Store,
+    data: Path,
+    device: str,
+) -> tuple[_Notes, Any]:
+    """Every evaluated image once through the network; and the data set's colours."""
+    from mmengine.runner import Runner
+
+    from experiments.train.loops import EVALUATE, like_sized, seed_torch
+
+    folder = store.folder(record.run_id)
+    around = Surroundings(
+        folder.path / "work", data, folder.progress, folder.checkpoint, device=device
+    )
+    loader = Runner.build_dataloader(runner_config(record.spec, around)["val_dataloader"])
+    notes = _Notes(record.spec.num_classes, len(loader.dataset))
+    for number, batch in enumerate(loader):
+        seed_torch(record.spec.seed, EVALUATE, number)
+        for part in like_sized(batch):
+            with torch.no_grad(), _last_input(classifier) as seen:
+                samples = model.val_step(part)
+                if classifier is not None and record.spec.evaluation.mode == "slide":
+                    _whole(model, part)  # the windows' features would not be the image's
+            notes.add(part, samples, classifier, seen)
+    return notes, tuple(tuple(colour) for colour in loader.dataset.metainfo["palette"])
 
 
 def pixel_classifier(model: BaseModel) -> PixelClassifier | None:

@@ -90,10 +90,7 @@ def border_rings(label: NDArray[np.integer], ignore_index: int) -> NDArray[np.in
 
 
 def ring_areas(
-    prediction: NDArray[np.integer],
-    label: NDArray[np.integer],
-    num_classes: int,
-    ignore_index: int,
+    prediction: NDArray[np.integer], label: NDArray[np.integer], num_classes: int, ignore_index: int
 ) -> RegionAreas:
     """Areas in each ring around the borders, (BAND_WIDTHS + 1, K); sum over rings = whole image.
 
@@ -144,10 +141,7 @@ class ObjectAreas:
 
 
 def object_areas(
-    prediction: NDArray[np.integer],
-    label: NDArray[np.integer],
-    num_classes: int,
-    ignore_index: int,
+    prediction: NDArray[np.integer], label: NDArray[np.integer], num_classes: int, ignore_index: int
 ) -> ObjectAreas:
     """Areas by the size of objects: connected parts (8 neighbours) of one class in the labels.
 

@@ -291,17 +291,9 @@ def _is_share(claim: ShareClaim, evidence: Evidence) -> ClaimResult:
     positive = np.where(whole.draws > 0, whole.draws, np.nan)
     low, high = np.nanquantile(part.draws / positive, _tails(CONFIDENCE))
     word = _word(*interval(part.draws - claim.at_least * whole.draws), 0.0)
-    reason = f"{part.value:+.2f} of {whole.value:+.2f} points"
-    return ClaimResult(
-        claim,
-        word,
-        _covers(reason, len(seeds)),
-        "share of the gain",
-        part.value / whole.value,
-        float(low),
-        float(high),
-        len(seeds),
-    )
+    reason = _covers(f"{part.value:+.2f} of {whole.value:+.2f} points", len(seeds))
+    numbers = (part.value / whole.value, float(low), float(high), len(seeds))
+    return ClaimResult(claim, word, reason, "share of the gain", *numbers)
 
 
 def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
@@ -316,17 +308,9 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
     gains = [evidence.difference(point.pair, seeds) for point in claim.points]
     line = trend(gains, [point.at for point in claim.points])
     shown = ", ".join(f"{g.value:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
-    reason = f"gains by {claim.along}: {shown}"
-    return ClaimResult(
-        claim,
-        line.word,
-        _covers(reason, len(seeds)),
-        "points a unit",
-        line.slope,
-        line.low,
-        line.high,
-        len(seeds),
-    )
+    reason = _covers(f"gains by {claim.along}: {shown}", len(seeds))
+    numbers = (line.slope, line.low, line.high, len(seeds))
+    return ClaimResult(claim, line.word, reason, "points a unit", *numbers)
 
 
 def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
@@ -360,16 +344,8 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
         word = "holds"
     elif low >= claim.within:
         word = "does not hold"
-    return ClaimResult(
-        claim,
-        word,
-        reason,
-        "share of the iterations",
-        float(np.median(at)),
-        float(low),
-        float(high),
-        len(seeds),
-    )
+    numbers = (float(np.median(at)), float(low), float(high), len(seeds))
+    return ClaimResult(claim, word, reason, "share of the iterations", *numbers)
 
 
 def _crossing(row: Record, other: Record) -> tuple[float, float]:

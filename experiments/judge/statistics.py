@@ -178,10 +178,7 @@ def gain_over(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> Gain
 
 
 def permutation_p(
-    rows: Sequence[ScoredRun],
-    baselines: Sequence[ScoredRun],
-    *,
-    permutations: int = PERMUTATIONS,
+    rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun], *, permutations: int = PERMUTATIONS
 ) -> float:
     """Two-sided p-value of a gain: paired permutation test over seeds and images.
 

@@ -30,10 +30,7 @@ from experiments.train.attempt import BUSY, UNWRITABLE
 POLL_S = 0.2
 #: glibc gives large freed blocks back to the system and takes fresh, zeroed pages for the next
 #: operation; keeping them saves up to a sixth of a training step on a CPU, for some memory
-KEEP_PAGES = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-}
+KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
 GRACE_S = 10.0  # that a child is given to end before it is killed
 
@@ -128,51 +125,88 @@ def launch(
         options: how the machine is shared.
         watcher: is told what happens.
     """
-    queue, elsewhere = deque(runs), deque[PlannedRun]()
-    children: list[_Child] = []
-    outcomes: list[Outcome] = []
-
-    def settle(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        watcher.ended(outcome)
-
     if runs:
         _settle_formatter()
-    with _ending(children):
-        while queue or elsewhere or children:
-            while queue and len(children) < options.jobs:
-                run = queue.popleft()
-                devices = options.devices({d for child in children for d in child.devices})
-                try:
-                    if run.state == "damaged":
-                        store.set_aside(run.spec.run_id)
-                    child = _start(run, store, inputs_of(run.spec), options, devices)
-                except (SsaError, OSError) as error:  # this run's own: the others go on
-                    settle(Outcome(run.spec, "failed", _why_not_started(error, run, store)))
-                    continue
-                children.append(child)
-                watcher.started(run)
-            for child in [c for c in children if c.process.poll() is not None]:
-                children.remove(child)
-                child.log.close()
-                if child.process.returncode == BUSY:
-                    elsewhere.append(child.run)
-                else:
-                    settle(_outcome(child, store))
-            for _ in range(len(elsewhere)):
-                run = elsewhere.popleft()
-                folder = store.folder(run.spec.run_id)
-                if folder.record.exists():
-                    settle(Outcome(run.spec, "elsewhere"))
-                elif is_locked(folder):
-                    elsewhere.append(run)
-                else:  # the other call gave it up
-                    queue.append(run)
-            watcher.tick(
-                [c.folder for c in children] + [store.folder(r.spec.run_id) for r in elsewhere]
-            )
+    crew = _Crew(runs, store, inputs_of, options, watcher)
+    with _ending(crew.children):
+        while crew.busy:
+            crew.start()
+            crew.reap()
+            crew.recheck()
+            crew.tick()
             time.sleep(POLL_S)
-    return outcomes
+    return crew.outcomes
+
+
+class _Crew:
+    """The runs of one call: those that wait, those under way here, those that another call has."""
+
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        store: Store,
+        inputs_of: Callable[[RunSpec], Inputs],
+        options: LocalOptions,
+        watcher: Watcher,
+    ) -> None:
+        self.queue, self.elsewhere = deque(runs), deque[PlannedRun]()
+        self.children: list[_Child] = []
+        self.outcomes: list[Outcome] = []
+        self._store, self._inputs_of = store, inputs_of
+        self._options, self._watcher = options, watcher
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.queue or self.elsewhere or self.children)
+
+    def start(self) -> None:
+        """Give each free place the next run."""
+        while self.queue and len(self.children) < self._options.jobs:
+            run = self.queue.popleft()
+            taken = {device for child in self.children for device in child.devices}
+            devices = self._options.devices(taken)
+            try:
+                if run.state == "damaged":
+                    self._store.set_aside(run.spec.run_id)
+                inputs = self._inputs_of(run.spec)
+                child = _start(run, self._store, inputs, self._options, devices)
+            except (SsaError, OSError) as error:  # this run's own: the others go on
+                sentence = _why_not_started(error, run, self._store)
+                self._settle(Outcome(run.spec, "failed", sentence))
+                continue
+            self.children.append(child)
+            self._watcher.started(run)
+
+    def reap(self) -> None:
+        """Take in the processes that have ended."""
+        for child in [c for c in self.children if c.process.poll() is not None]:
+            self.children.remove(child)
+            child.log.close()
+            if child.process.returncode == BUSY:
+                self.elsewhere.append(child.run)
+            else:
+                self._settle(_outcome(child, self._store))
+
+    def recheck(self) -> None:
+        """Look after the runs that another call was training."""
+        for _ in range(len(self.elsewhere)):
+            run = self.elsewhere.popleft()
+            folder = self._store.folder(run.spec.run_id)
+            if folder.record.exists():
+                self._settle(Outcome(run.spec, "elsewhere"))
+            elif is_locked(folder):
+                self.elsewhere.append(run)
+            else:  # the other call gave it up
+                self.queue.append(run)
+
+    def tick(self) -> None:
+        """Tell the watcher that time has passed."""
+        folders = [self._store.folder(run.spec.run_id) for run in self.elsewhere]
+        self._watcher.tick([child.folder for child in self.children] + folders)
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._watcher.ended(outcome)
 
 
 def _settle_formatter() -> None:
@@ -191,11 +225,7 @@ def _settle_formatter() -> None:
 
 
 def _start(
-    run: PlannedRun,
-    store: Store,
-    inputs: Inputs,
-    options: LocalOptions,
-    devices: tuple[int, ...],
+    run: PlannedRun, store: Store, inputs: Inputs, options: LocalOptions, devices: tuple[int, ...]
 ) -> _Child:
     folder = store.write_spec(run.spec)
     folder.failure.unlink(missing_ok=True)

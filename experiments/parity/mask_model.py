@@ -148,16 +148,18 @@ def _errors(
         if list(whole.shape) != arrays[f"{name}_shape"].tolist():
             return dict.fromkeys(errors, float("inf"))
         mean, deviation = (float(value) for value in arrays[f"{name}_stat"])
-        exact = whole.double()
-        difference = max(abs(float(exact.mean()) - mean), abs(float(exact.std()) - deviation))
-        errors[f"{name}_stat"] = difference / deviation
+        errors[f"{name}_stat"] = _moments_error(whole, mean, deviation)
     for name, feature, (mean, deviation) in zip(
         ("res2", "res3", "res4", "res5"), features, reference.feature_statistics, strict=False
     ):
-        exact = feature.double()
-        difference = max(abs(float(exact.mean()) - mean), abs(float(exact.std()) - deviation))
-        errors[name] = difference / deviation
+        errors[name] = _moments_error(feature, mean, deviation)
     return errors
+
+
+def _moments_error(whole: Tensor, mean: float, deviation: float) -> float:
+    exact = whole.double()
+    off = max(abs(float(exact.mean()) - mean), abs(float(exact.std()) - deviation))
+    return off / deviation
 
 
 def _relative(kept: Tensor, expected: np.ndarray, whole: Tensor) -> float:

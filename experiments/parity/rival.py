@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.parity.reference_file import ReferenceFileError, read_arrays
+from ssa.classifiers.base import PixelClassifier
 from ssa.classifiers.cac import CacClassifier, CacConfig
 from ssa.classifiers.dnc import DncClassifier, DncConfig
 from ssa.classifiers.gmmseg import GmmSegClassifier, GmmSegConfig
@@ -171,6 +172,29 @@ def _cac_key(key: str) -> str:
     return key
 
 
+def _step(
+    comparison: Comparison,
+    model: PixelClassifier,
+    features: Tensor,
+    labels: Tensor,
+    weights: Mapping[str, float],
+    names: Mapping[str, str] | None = None,
+) -> dict[str, tuple[Tensor, float]]:
+    """Compare the losses of one step, by their recorded ``names``, and their gradients.
+
+    Returns: each weighted term with its weight, by its recorded name.
+    """
+    terms = {
+        names[name] if names else name: (term, weights[name])
+        for name, term in model.train().loss(features, labels).items()
+    }
+    for name, (term, weight) in terms.items():
+        comparison.close("loss", f"loss/{name}", term / weight)
+    comparison.close("loss", "loss/total", torch.stack([t for t, _ in terms.values()]).sum())
+    _gradients(comparison, model, features, terms)
+    return terms
+
+
 def _check_cac(arrays: Mapping[str, np.ndarray], comparison: Comparison) -> None:
     features = _tensor(arrays, "feat").requires_grad_()
     labels = _tensor(arrays, "label")
@@ -211,14 +235,7 @@ def _check_cac(arrays: Mapping[str, np.ndarray], comparison: Comparison) -> None
         entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).view(len(features), *size)
         comparison.close("score", "out/teacher_entropy", entropy)
         comparison.close("score", "out/eval_logits", model.eval()(features))
-    terms = {
-        names[name]: (term, weights[name])
-        for name, term in model.train().loss(features, labels).items()
-    }
-    for name, (term, weight) in terms.items():
-        comparison.close("loss", f"loss/{name}", term / weight)
-    comparison.close("loss", "loss/total", torch.stack([t for t, _ in terms.values()]).sum())
-    _gradients(comparison, model, features, terms)
+    _step(comparison, model, features, labels, weights, names)
 
 
 def _recorded_noise(
@@ -309,13 +326,7 @@ def _check_protoseg(arrays: Mapping[str, np.ndarray], comparison: Comparison) ->
         {"out/sinkhorn_in": own, "out/sinkhorn_plan": plan},
         {"out/sinkhorn_index": plan.argmax(1), "out/gumbel_onehot": drawn},
     )
-    terms = {
-        name: (term, weights[name]) for name, term in model.train().loss(features, labels).items()
-    }
-    for name, (term, weight) in terms.items():
-        comparison.close("loss", f"loss/{name}", term / weight)
-    comparison.close("loss", "loss/total", torch.stack([t for t, _ in terms.values()]).sum())
-    _gradients(comparison, model, features, terms)
+    _step(comparison, model, features, labels, weights)
     comparison.compared.add("grad_first_step_only/prototypes")  # of a tensor nobody trains
     comparison.close("buffer", "after/prototypes", model.prototypes)
     comparison.close("score", "out/eval_logits_after", model.eval()(features))
@@ -380,14 +391,8 @@ def _check_gmmseg(arrays: Mapping[str, np.ndarray], comparison: Comparison) -> N
         step = torch.arange(config.samples_per_step)
         spaced = step * (count - 1) // max(config.samples_per_step - 1, 1)
         comparison.equal(f"out/sample_index_{j}", spaced)
-    terms = {
-        name: (term, weights[name]) for name, term in model.train().loss(features, labels).items()
-    }
-    for name, (term, weight) in terms.items():
-        comparison.close("loss", f"loss/{name}", term / weight)
+    terms = _step(comparison, model, features, labels, weights)
     comparison.close("loss", "loss/contrast_weighted", terms["contrast"][0])
-    comparison.close("loss", "loss/total", torch.stack([t for t, _ in terms.values()]).sum())
-    _gradients(comparison, model, features, terms)
     comparison.close("buffer", "after/means", model.means)
     comparison.close("buffer", "after/diagonal", model.deviations)
     comparison.close("buffer", "after/queue", model.memory.entries)

@@ -1,9 +1,9 @@
 """How long runs take: from past runs, and from the pace that is measured while they go on.
 
-A run's cost is known for its kind (profile, model, classifier) from records, wherever they were
-made. For a kind without records it is guessed as a product, ``exp(μ + profile + model +
-classifier)``, fitted to the kinds that are known. A machine's pace is one factor on all of them.
-Nothing here reads a clock or a file.
+A run's cost is the median of its kind (profile, model, classifier), from records wherever they
+were made; a kind without records is thought to cost what its model does under other classifiers,
+else what its classifier does on other models, else what its profile does. A machine's pace is one
+factor on all of them. Nothing here reads a clock or a file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-#: pulls the effect of a model seen once towards none, by a twentieth
-RIDGE = 0.05
 #: observations that make the pace: the latest ones, since a machine is not always equally busy
 LATEST = 16
 #: share of a run that must be done before its pace counts
@@ -31,7 +29,7 @@ class Kind(NamedTuple):
 
 
 class Past:
-    """Costs of runs by kind, guessed where a kind has never been run.
+    """Costs of runs by kind, taken from similar ones where a kind has never been run.
 
     Args:
         seconds: of finished runs, by kind.
@@ -39,34 +37,17 @@ class Past:
 
     def __init__(self, seconds: Mapping[Kind, Sequence[float]]) -> None:
         self.known = {kind: statistics.median(took) for kind, took in seconds.items() if took}
-        self._effects: dict[tuple[str, str], float] | None = None
 
     def of(self, kind: Kind) -> float | None:
         """Seconds; None if no run of its profile is known."""
         if kind in self.known:
             return self.known[kind]
-        if not any(other.profile == kind.profile for other in self.known):
-            return None
-        if self._effects is None:
-            self._effects = _fit(self.known)
-        parts = zip(("all", *Kind._fields), ("", *kind))
-        return 2.0 ** sum(self._effects.get(part, 0.0) for part in parts)
-
-
-def _fit(known: Mapping[Kind, float]) -> dict[tuple[str, str], float]:
-    """Effects in powers of two: ridge regression of log cost on profile, model and classifier."""
-    import numpy as np
-
-    names = [[("all", ""), *zip(Kind._fields, kind)] for kind in known]
-    index = {name: i for i, name in enumerate(dict.fromkeys(n for row in names for n in row))}
-    design = np.zeros((len(known), len(index)))
-    for row, parts in enumerate(names):
-        design[row, [index[part] for part in parts]] = 1.0
-    goal = np.log2(np.maximum(list(known.values()), 1e-3))
-    penalty = RIDGE * np.eye(len(index))
-    penalty[0, 0] = 1e-6  # the mean is not pulled anywhere
-    effects = np.linalg.solve(design.T @ design + penalty, design.T @ goal)
-    return {name: float(effects[i]) for name, i in index.items()}
+        profile = {k: cost for k, cost in self.known.items() if k.profile == kind.profile}
+        for part in ("model", "classifier", "profile"):
+            alike = [cost for k, cost in profile.items() if getattr(k, part) == getattr(kind, part)]
+            if alike:
+                return statistics.median(alike)
+        return None
 
 
 def makespan(active: Iterable[float], queue: Iterable[float], jobs: int) -> float:

@@ -20,28 +20,20 @@ from experiments.store.records import Environment
 
 #: what the records of before experiments/store/meaning.py hold, and what it means
 FORMER = PROJECT / "experiments" / "former_code.json"
-
-
 PACKAGES = ("numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "opencv-python")
-
-
 #: packages of ours in which each module is one alternative of many; a run depends on those it uses
 ALTERNATIVES = ("ssa.classifiers.", "ssa.backbones.", "ssa.heads.", "ssa.datasets.", "ssa.mask_")
-
-
 #: of those, what several of the alternatives share and any of them may call
 SHARED = ("ssa.classifiers.parts.",)
 #: modules of the harness that can change a number in a run; the others carry it
-RUNNING = frozenset(
-    {"experiments.store.areas"}
-    | {
-        f"experiments.train.{name}"
-        for name in ("components", "config", "hooks", "loops", "metric", "trainer")
-    }
-)
+_TRAINING = ("components", "config", "hooks", "loops", "metric", "trainer")
+RUNNING = frozenset({"experiments.store.areas", *(f"experiments.train.{n}" for n in _TRAINING)})
 #: modules of the method that cannot
 INERT = frozenset(
-    {"ssa", "ssa.errors", "ssa.registry", "ssa.classifiers", "ssa.classifiers.catalogue"}
+    {
+        *("ssa", "ssa.errors", "ssa.registry", "ssa.validation"),
+        *("ssa.classifiers", "ssa.classifiers.catalogue"),
+    }
 )
 #: modules of the method that a run's config names by a string, whose objects nobody hands in
 ALWAYS = frozenset({"ssa.datasets.sampler"})

@@ -29,13 +29,13 @@ from pydantic import ValidationError
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import CorruptRecordError, StoreError
 from experiments.files import strict_json, write_atomically, writing
+from experiments.store.arrays import npz_arrays
+from experiments.store.folder import RunFolder
+from experiments.store.lock import run_lock
 from experiments.store.records import RECORD_VERSION, Failure, Record, seal, unseal
 
 if TYPE_CHECKING:
     from experiments.store.areas import ImageAreas
-from experiments.store.arrays import npz_arrays
-from experiments.store.folder import RunFolder
-from experiments.store.lock import run_lock
 
 
 class Store:
@@ -66,7 +66,7 @@ class Store:
 
         Raises:
             CorruptRecordError: the record or its areas are truncated or changed.
-        StoreError: they cannot be read, or a newer version of this project wrote them.
+            StoreError: they cannot be read, or a newer version of this project wrote them.
         """
         folder = self.folder(run_id)
         try:
@@ -74,22 +74,16 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreError(
-                f"{folder.record} cannot be read ({error.strerror}); mend its permissions or name "
-                "another folder with --results."
-            ) from None
+            raise _unreadable(folder.record, error) from None
         try:
             document = unseal(raw.decode())
             _refuse_newer(document, folder)
             record = Record.model_validate(document)
-        except ValidationError as error:
-            unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
-            if unknown and len(unknown) == error.error_count():
-                fields = ", ".join(".".join(map(str, each["loc"])) for each in unknown)
+        except ValueError as error:  # pydantic's is one as well
+            problems = error.errors() if isinstance(error, ValidationError) else []
+            if problems and all(each["type"] == "extra_forbidden" for each in problems):
+                fields = ", ".join(".".join(map(str, each["loc"])) for each in problems)
                 raise _newer(folder, f"it holds {fields}") from None
-            reason = str(error).splitlines()[0]
-            raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
-        except ValueError as error:
             reason = str(error).splitlines()[0]
             raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
         try:
@@ -97,10 +91,7 @@ class Store:
         except FileNotFoundError:
             raise CorruptRecordError(f"{folder.per_image} is missing beside its record.") from None
         except OSError as error:
-            raise StoreError(
-                f"{folder.per_image} cannot be read ({error.strerror}); mend its permissions or "
-                "name another folder with --results."
-            ) from None
+            raise _unreadable(folder.per_image, error) from None
         if digest != record.per_image_sha256:
             raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
         return record
@@ -166,12 +157,8 @@ class Store:
                     write_atomically(_free_name(path, "replaced"), path.read_bytes())
         write_atomically(folder.per_image, areas)
         write_atomically(folder.record, seal(record.model_dump(mode="json")))
-        for path in (
-            folder.checkpoint,
-            folder.checkpoint_code,
-            folder.failure,
-            folder.progress,
-        ):
+        ended = (folder.checkpoint, folder.checkpoint_code, folder.failure, folder.progress)
+        for path in ended:
             path.unlink(missing_ok=True)
 
     def set_aside(self, run_id: str) -> Path | None:
@@ -199,6 +186,13 @@ def _refuse_newer(document: dict[str, Any], folder: RunFolder) -> None:
     version = document.get("version")
     if isinstance(version, int) and version > RECORD_VERSION:
         raise _newer(folder, f"version {version}, this one reads {RECORD_VERSION}")
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path} cannot be read ({error.strerror}); mend its permissions or name another folder "
+        "with --results."
+    )
 
 
 def _newer(folder: RunFolder, reason: str) -> StoreError:

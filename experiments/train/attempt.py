@@ -30,21 +30,16 @@ from experiments.files import disk_sentence, write_atomically
 from experiments.machine import PROJECT
 from experiments.store.folder import RunFolder
 from experiments.store.lock import run_lock
-from experiments.store.records import Failure
+from experiments.store.provenance import remember_code
+from experiments.store.records import Failure, now
 from experiments.store.store import Store, set_file_aside
+from experiments.train.trainer import train
 
 if TYPE_CHECKING:
     from experiments.train.config import Surroundings
-from experiments.store.provenance import remember_code
-from experiments.store.records import now
-from experiments.train.trainer import train
 
 UNWRITABLE = 74  # EX_IOERR: the run's folder takes nothing more
-
-
 BUSY = 75  # EX_TEMPFAIL: another process trains this run
-
-
 _PR_SET_PDEATHSIG = 1
 
 
@@ -98,10 +93,8 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
     """Train; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
     try:
         spec = RunSpec.model_validate_json(folder.spec.read_text())
-        if (
-            not options.remake and store.read(spec.run_id) is not None
-        ):  # another process finished it while we started
-            return 0
+        if not options.remake and store.read(spec.run_id) is not None:
+            return 0  # another process finished it while we started
         take_up_for(spec, options.registry, options.data)
         remember_code(options.registry)
         around = _surroundings(folder, options)

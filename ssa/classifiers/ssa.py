@@ -92,9 +92,7 @@ class SSAClassifier(PixelClassifier):
         layers = switches.projection_layers
         plain = not switches.adapts and switches.cosine_scale is None
         self.conv_seg = segmentation_convolution(
-            channels,
-            num_classes,
-            bias=switches.coarse_bias and (switches.has_coarse_mask or plain),
+            channels, num_classes, bias=switches.coarse_bias and (switches.has_coarse_mask or plain)
         )
         self.semantic_adapter: PrototypeAdapter | FoldedAdapter | None = (
             PrototypeAdapter(channels, layers) if switches.semantic_adaptation else None

@@ -5,30 +5,73 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ssa.datasets.base import DATASETS, IGNORE_INDEX, DataError, DataSet, Layout
 from ssa.datasets.palette import colours
 from ssa.errors import UnknownNameError
+from ssa.validation import first_problem
 
 DESCRIPTION = "dataset.json"
 _EXAMPLE = '{"class_names": ["road", "tree"], "image_suffix": ".jpg", "reduce_zero_label": false}'
 SPLIT = "{split}"
 OWN = "own"  # the name of such a data set's layout
-_DEFAULTS = {
-    "images": f"images/{SPLIT}",
-    "annotations": f"annotations/{SPLIT}",
-    "image_suffix": ".jpg",
-    "label_suffix": ".png",
-    "training_split": "train",
-    "evaluation_split": "val",
-}
-#: what a file datasets/<name>.yaml may say; dataset.json neither name nor folder
-FIELDS = {
-    *("name", "folder"),
-    *("title", "class_names", "palette", "splits", "reduce_zero_label", "label_map"),
-    *_DEFAULTS,
-}
+
+Text = Annotated[str, Field(min_length=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Key = Annotated[int, Field(strict=False)]  # a text in JSON
+
+
+class Description(BaseModel):
+    """What ``dataset.json`` says. 255 is unlabelled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    title: str | None = None
+    class_names: list[Text] = Field(min_length=1, max_length=254)
+    palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]] | None = None  # RGB
+    splits: list[Text] | None = None  # None: the folders that are there
+    reduce_zero_label: bool = False
+    label_map: dict[Key, Key] = Field(default_factory=dict)  # raw value → class id or 255
+    images: Text = f"images/{SPLIT}"
+    annotations: Text = f"annotations/{SPLIT}"
+    image_suffix: Text = ".jpg"
+    label_suffix: Text = ".png"
+    training_split: Text = "train"
+    evaluation_split: Text = "val"
+
+    @model_validator(mode="after")
+    def _fits_the_classes(self) -> Description:
+        count = len(self.class_names)
+        if len(set(self.class_names)) != count:
+            raise ValueError("class_names must be different names")
+        if self.palette is not None and len(self.palette) != count:
+            raise ValueError("palette must be one [red, green, blue] a class")
+        for raw, label in self.label_map.items():
+            if not (0 <= raw < 256 and (0 <= label < count or label == IGNORE_INDEX)):
+                raise ValueError(
+                    f"label_map: {raw} → {label} is not a value 0 … 255 → class or 255"
+                )
+        return self
+
+
+class Declaration(Description):
+    """What a file ``datasets/<name>.yaml`` of a registry folder says."""
+
+    name: str
+    folder: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+            raise ValueError(f"the name {value!r} must be letters, digits, _ . - only")
+        return value
+
+
+D = TypeVar("D", bound=Description)
 
 
 def find(name: str, data_root: Path) -> DataSet:
@@ -53,21 +96,20 @@ def find(name: str, data_root: Path) -> DataSet:
 def describe(root: Path) -> DataSet:
     """The data set that lies in ``root`` and is described by ``root/dataset.json``.
 
-    It gives ``class_names`` and, where they differ from the defaults, title, palette, images
-    ("images/{split}"), annotations ("annotations/{split}"), image_suffix (".jpg"), label_suffix
-    (".png"), splits (the folders that are there), reduce_zero_label (false), label_map (raw value →
-    class id or 255), training_split ("train") and evaluation_split ("val"). 255 is unlabelled.
-
     Raises:
         DataError: if the description is missing or wrong; says which field.
     """
     root = Path(root)
     where = root / DESCRIPTION
-    given = _read(where)
-    if "splits" not in given:
-        images, annotations = (_text(given, key, where) for key in ("images", "annotations"))
-        given = {**given, "splits": _splits(root, images, annotations)}
-    return _data_set(given, where, root.name, (root.name,))
+    try:
+        given = json.loads(where.read_text())
+    except OSError as error:
+        raise DataError(f"Cannot read {where}: {error.strerror}. Example: {_EXAMPLE}.") from error
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON: {error}. Example: {_EXAMPLE}.") from error
+    said = _validated(Description, given, where)
+    splits = _splits(root, said.images, said.annotations) if said.splits is None else said.splits
+    return _data_set(said, splits, where, root.name, (root.name,))
 
 
 def declare(given: Any, where: Path, registry: Path) -> DataSet:
@@ -85,19 +127,17 @@ def declare(given: Any, where: Path, registry: Path) -> DataSet:
     Raises:
         DataError: if it is wrong; says which field.
     """
-    given = dict(_checked(given, where, FIELDS))
-    name = given.pop("name", where.stem)
-    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)):
-        raise _wrong(where, f"the name {name!r} must be letters, digits, _ . - only")
-    folder = given.pop("folder", None)
-    if not (folder is None or isinstance(folder, str)):
-        raise _wrong(where, "folder must be the path of a folder")
-    if "splits" not in given:
-        ends = (given.get("training_split", "train"), given.get("evaluation_split", "val"))
-        given["splits"] = list(dict.fromkeys(ends))
-    if folder is not None:
-        return _data_set(given, where, name, (str(registry / Path(folder).expanduser()),))
-    return _data_set(given, where, name, (str(registry / "data" / name), name))
+    if isinstance(given, dict):
+        given = {"name": where.stem, **given}
+    said = _validated(Declaration, given, where)
+    splits = said.splits
+    if splits is None:
+        splits = list(dict.fromkeys((said.training_split, said.evaluation_split)))
+    if said.folder is not None:
+        folders: tuple[str, ...] = (str(registry / Path(said.folder).expanduser()),)
+    else:
+        folders = (str(registry / "data" / said.name), said.name)
+    return _data_set(said, splits, where, said.name, folders)
 
 
 def own_settings(dataset: DataSet) -> dict[str, Any]:
@@ -117,49 +157,45 @@ def own_settings(dataset: DataSet) -> dict[str, Any]:
     }
 
 
-def _data_set(given: dict[str, Any], where: Path, name: str, folders: tuple[str, ...]) -> DataSet:
-    names = given.get("class_names")
-    if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
-        raise _wrong(where, "class_names must be a list of names")
-    if len(set(names)) != len(names) or len(names) > 254:
-        raise _wrong(where, "class_names must be at most 254 different names")
-    palette = given.get("palette")
-    if palette is None:
-        palette = colours(len(names))
-    elif not _is_palette(palette, len(names)):
-        raise _wrong(where, "palette must be one [red, green, blue] of 0 … 255 a class")
-    splits = given["splits"]
-    if not (isinstance(splits, list) and all(isinstance(s, str) and s for s in splits)):
-        raise _wrong(where, "splits must be a list of names")
-    images, annotations = (_text(given, key, where) for key in ("images", "annotations"))
-    training = _text(given, "training_split", where)
-    evaluation = _text(given, "evaluation_split", where)
-    for split in (training, evaluation):
+def _validated(schema: type[D], given: Any, where: Path) -> D:
+    if not isinstance(given, dict):
+        raise DataError(f"{where} must hold an object, for instance {_EXAMPLE}.")
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        problem = first_problem(error, schema)
+        raise DataError(f"{where}: {problem} Example: {_EXAMPLE}.") from None
+
+
+def _data_set(
+    said: Description, splits: list[str], where: Path, name: str, folders: tuple[str, ...]
+) -> DataSet:
+    for split in (said.training_split, said.evaluation_split):
         if split not in splits:
-            there = ", ".join(splits) or "none"
-            raise _wrong(where, f"there is no folder {_fill(images, split)}, only {there}")
-    reduce_zero_label = given.get("reduce_zero_label", False)
-    if not isinstance(reduce_zero_label, bool):
-        raise _wrong(where, "reduce_zero_label must be true or false")
+            raise DataError(
+                f"{where}: there is no folder {_fill(said.images, split)}, only "
+                f"{', '.join(splits) or 'none'}. Example: {_EXAMPLE}."
+            )
     layout = Layout(
         name=OWN,
-        folders={s: (_fill(images, s), _fill(annotations, s)) for s in splits},
-        image_suffix=_text(given, "image_suffix", where),
-        label_suffix=_text(given, "label_suffix", where),
-        label_map=_label_map(given.get("label_map", {}), len(names), where),
+        folders={s: (_fill(said.images, s), _fill(said.annotations, s)) for s in splits},
+        image_suffix=said.image_suffix,
+        label_suffix=said.label_suffix,
+        label_map=said.label_map,
     )
+    palette = said.palette or colours(len(said.class_names))
     return DataSet(
         name=name,
-        title=str(given.get("title", name)),
-        class_names=tuple(names),
-        palette=tuple((int(r), int(g), int(b)) for r, g, b in palette),
+        title=said.title or name,
+        class_names=tuple(said.class_names),
+        palette=tuple((red, green, blue) for red, green, blue in palette),
         counts={},
         layouts=(layout,),
         folders=folders,
         obtain=f"It is described by {where}.",
-        training_split=training,
-        evaluation_split=evaluation,
-        reduce_zero_label=reduce_zero_label,
+        training_split=said.training_split,
+        evaluation_split=said.evaluation_split,
+        reduce_zero_label=said.reduce_zero_label,
     )
 
 
@@ -189,57 +225,3 @@ def _splits(root: Path, images: str, annotations: str) -> list[str]:
 
 def _fill(template: str, split: str) -> str:
     return template.replace(SPLIT, split)
-
-
-def _text(given: dict[str, Any], field: str, where: Path) -> str:
-    value = given.get(field, _DEFAULTS[field])
-    if not (isinstance(value, str) and value):
-        raise _wrong(where, f"{field} must be a text such as {_DEFAULTS[field]!r}")
-    return value
-
-
-def _label_map(given: Any, count: int, where: Path) -> dict[int, int]:
-    try:
-        mapped = {int(raw): int(label) for raw, label in given.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise _wrong(where, "label_map must map values in the masks to class ids") from None
-    for raw, label in mapped.items():
-        if not (0 <= raw < 256 and (0 <= label < count or label == IGNORE_INDEX)):
-            raise _wrong(where, f"label_map: {raw} → {label} is not a value 0 … 255 → class or 255")
-    return mapped
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        given = json.loads(file.read_text())
-    except OSError as error:
-        raise DataError(f"Cannot read {file}: {error.strerror}. Example: {_EXAMPLE}.") from error
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}. Example: {_EXAMPLE}.") from error
-    return _checked(given, file, FIELDS - {"name", "folder"})
-
-
-def _checked(given: Any, file: Path, fields: set[str]) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise DataError(f"{file} must hold an object, for instance {_EXAMPLE}.")
-    for key in given:
-        if key not in fields:
-            raise UnknownNameError(f"field of {file}", str(key), fields)
-    return given
-
-
-def _is_palette(palette: Any, count: int) -> bool:
-    return (
-        isinstance(palette, list)
-        and len(palette) == count
-        and all(
-            isinstance(c, list)
-            and len(c) == 3
-            and all(isinstance(v, int) and 0 <= v < 256 for v in c)
-            for c in palette
-        )
-    )
-
-
-def _wrong(where: Path, what: str) -> DataError:
-    return DataError(f"{where}: {what}. Example: {_EXAMPLE}.")

@@ -62,8 +62,7 @@ def prepare(
         return scenes.ensure(data_root)
     if source is None:
         raise DataError(
-            f"{_title(name)} needs a source folder. {_obtain(name)}",
-            remedy=Remedy("prepare", name),
+            f"{_title(name)} needs a source folder. {_obtain(name)}", remedy=Remedy("prepare", name)
         )
     source = Path(source).resolve()
     if not source.is_dir():

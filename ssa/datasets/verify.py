@@ -225,10 +225,7 @@ def _area(size: tuple[int, int]) -> int:
 
 
 def _inspected(
-    pairs: list[Pair],
-    inspect: partial[list[Found]],
-    jobs: int,
-    on_progress: Progress | None,
+    pairs: list[Pair], inspect: partial[list[Found]], jobs: int, on_progress: Progress | None
 ) -> Iterator[Found]:
     stream = iter(pairs)
     chunks = list(iter(lambda: list(islice(stream, _CHUNK)), []))

@@ -49,11 +49,7 @@ class LightHead(BaseDecodeHead):
     """
 
     def __init__(
-        self,
-        embed_dims: Sequence[int],
-        is_dw: bool = False,
-        extra_convs: int = 0,
-        **settings: Any,
+        self, embed_dims: Sequence[int], is_dw: bool = False, extra_convs: int = 0, **settings: Any
     ) -> None:
         super().__init__(input_transform="multiple_select", **settings)
         detail_channels = [self.in_channels[0], *embed_dims[:-1]]

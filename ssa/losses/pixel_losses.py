@@ -38,11 +38,7 @@ def upsampled_cross_entropy(
     """
     if class_weights is None:
         return segmentation_losses(
-            logits,
-            labels,
-            ignore_index=ignore_index,
-            align_corners=align_corners,
-            average=average,
+            logits, labels, ignore_index=ignore_index, align_corners=align_corners, average=average
         )[0]
     num_classes = logits.shape[1]
     ids = checked_labels(logits, labels, channels=None, ignore_index=ignore_index, name="logits")

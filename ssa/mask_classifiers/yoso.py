@@ -58,11 +58,7 @@ class YosoTopDown(nn.Module):
     """The deformable top-down path and the sum of its levels; see :class:`YosoNeck`."""
 
     def __init__(
-        self,
-        in_channels: Sequence[int],
-        widths: Sequence[int],
-        aggregated: int,
-        norm_cfg: Config,
+        self, in_channels: Sequence[int], widths: Sequence[int], aggregated: int, norm_cfg: Config
     ) -> None:
         super().__init__()
         for level, (narrow, wide) in enumerate(zip(in_channels[::-1], widths, strict=True)):

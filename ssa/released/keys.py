@@ -5,10 +5,6 @@ The names are those of github.com/xwmaxwma/SSA-Seg at e67fc2f, as recorded in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 #: released parameter → the SSA classifier's parameter
 RELEASED_TO_SSA: dict[str, str] = {
     "conv_seg.weight": "conv_seg.weight",
@@ -32,22 +28,3 @@ RELEASED_TO_SSA: dict[str, str] = {
 
 #: released entries without a counterpart: the class weights of a loss that is never used
 RELEASED_UNUSED: tuple[str, ...] = ("ssa_loss.criterion.empty_weight",)
-
-
-def convert_released(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split a released decode head's entries into ours and the rest.
-
-    Args:
-        state: entries of one decode head, its own prefix (``decode_head.``) removed.
-
-    Returns:
-        The classifier's entries under our names, and all other entries as they are; entries of
-        :data:`RELEASED_UNUSED` are in neither.
-    """
-    ours = {RELEASED_TO_SSA[key]: value for key, value in state.items() if key in RELEASED_TO_SSA}
-    rest = {
-        key: value
-        for key, value in state.items()
-        if key not in RELEASED_TO_SSA and key not in RELEASED_UNUSED
-    }
-    return ours, rest

@@ -144,10 +144,7 @@ _VIT_ADAPTER: tuple[Rule, ...] = (
     (r"^spm\.fc(\d)\.", _counted_from_one("prior.projections.{}.")),
     (r"\.injector\.gamma$", ".injector_scale"),
     (r"\.extractor\.", ".extractors.0."),
-    (
-        r"\.extra_extractors\.(\d)\.",
-        lambda match: f".extractors.{int(match[1]) + 1}.",
-    ),
+    (r"\.extra_extractors\.(\d)\.", lambda match: f".extractors.{int(match[1]) + 1}."),
     (r"\.ffn_norm\.", ".mlp_norm."),
     (r"\.ffn\.fc1\.", ".mlp.expand."),
     (r"\.ffn\.dwconv\.dwconv\.", ".mlp.spatial."),
@@ -200,12 +197,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
 #: released entries without a counterpart, by the type of the module, each with its reason
 UNUSED: dict[str, tuple[tuple[str, str], ...]] = {
     "EfficientFormerV2": (
-        (
-            r"\.attention_biases$",
-            "position biases of image classification, never read",
-        ),
+        (r"\.attention_biases$", "position biases of image classification, never read"),
         (r"\.attention_bias_idxs(_seg)?$", "an index computed here from the grid's size"),
-    ),
+    )
 }
 
 

@@ -388,7 +388,7 @@ def proposals(line: str, shell: str = "bash") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("line", "there", "absent"),
+    ("line", "expected", "absent"),
     [
         ("./run_all.sh ", {"table8", "all", "study_controls", "plan", "why", "diff"}, {"run"}),
         ("./run_all.sh why table8 s", {"sepa", "sppa-lg-lpd"}, {"full"}),
@@ -396,46 +396,45 @@ def proposals(line: str, shell: str = "bash") -> list[str]:
         ("./run_all.sh table8 --profile ", {"quick", "smoke", "camvid"}, set()),
     ],
 )
-def test_tab_completes(line: str, there: set[str], absent: set[str]) -> None:
-    found = set(proposals(line))
-    assert there <= found
-    assert not absent & found
+def test_tab_completes(line: str, expected: set[str], absent: set[str]) -> None:
+    proposed = set(proposals(line))
+    assert expected <= proposed
+    assert not absent & proposed
 
 
 def test_zsh_is_told_titles_too() -> None:
     assert any("table8" in line and "SEPA" in line for line in proposals("./run_all.sh tab", "zsh"))
 
 
-def test_bash_completes_the_door_with_the_script_that_is_installed(tmp_path: Path) -> None:
+def test_bash_completes_the_door_after_the_line_that_is_to_be_added(tmp_path: Path) -> None:
     start = " ".join(map(shlex.quote, Lab(Path(), Path()).command("list")[:5]))
-    home = environment() | {"HOME": str(tmp_path)}
-    made = subprocess.run(
-        ["bash", "-c", f"{start} --install-completion; true"],
-        env=home,
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=PROJECT,
-    )
-    assert "Completion for bash" in made.stdout, made.stderr
+    home = environment() | {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+
+    def bash(script: str) -> str:
+        ended = subprocess.run(
+            ["bash", "--norc", "-c", script],
+            env=home,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        )
+        assert ended.stderr == ""
+        return ended.stdout
+
+    said = bash(f"{start} --install-completion")
+    assert not list(tmp_path.iterdir())  # nobody's start files are written to
+    (line,) = (part.partition("source ")[2] for part in said.splitlines() if ".bashrc" in part)
+    assert all(f"completion.{shell}" in said for shell in ("zsh", "fish"))
     program = tmp_path / "run_all.sh"  # stands for the door, which would build an environment
     program.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
     program.chmod(0o755)
     # what bash does at Tab after `./run_all.sh why table8 fu`
-    script = """
-    . "$HOME/.bashrc"
+    proposed = bash(f"""
+    source {line}
     COMP_WORDS=(./run_all.sh why table8 fu); COMP_CWORD=3
     complete -p run_all.sh
     _run_all_sh_completion ./run_all.sh
-    echo "${COMPREPLY[@]}"
-    """
-    said = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env=home | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert said.stdout.split("\n")[1] == "full", said.stdout + said.stderr
-    assert (tmp_path / ".bashrc").read_text().count("source") == 1
+    echo "${{COMPREPLY[@]}}"
+    """)
+    assert proposed.split("\n")[1] == "full", proposed

@@ -20,7 +20,7 @@ from analysis.kinds import draw as draw_kind
 from analysis.reading import Material, read_material
 from experiments.declare.load import load_registry
 from experiments.declare.run_spec import RunSpec
-from experiments.draw.draw import StoredRuns, draw, gather
+from experiments.draw.draw import StoredRuns, draw_stored, gather
 from experiments.judge.assemble import assemble
 from experiments.judge.counts import Counter
 from experiments.judge.tables import counts_of
@@ -75,7 +75,7 @@ class Study:
         """Draw the figure from what is stored; exit code and what was said."""
         said = io.StringIO()
         console = Console(file=said, width=200)
-        return draw(self.call(profile), [FIGURE], console, train=False), said.getvalue()
+        return draw_stored(self.call(profile), [FIGURE], console), said.getvalue()
 
     @property
     def files(self) -> Path:

@@ -30,7 +30,7 @@ from experiments.store.store import Store
 from experiments.train.trained import load_trained
 from ssa.classifiers import CLASSIFIERS, PixelClassifier, build_classifier
 from ssa.datasets import DATASETS
-from ssa.datasets.folder import FIELDS, declare
+from ssa.datasets.folder import Declaration, declare
 
 FOLDER = Path("experiments/examples/bring_your_own")
 NAME = "margin_prototypes"
@@ -151,7 +151,7 @@ def test_the_pages_declarations_are_valid(tmp_path: Path) -> None:
     data, table = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", text, re.S))
     dataset = declare(data, tmp_path / "datasets/shapes.yaml", tmp_path)
     assert dataset.name == "shapes"
-    assert set(data) == FIELDS - {"name"}, "every field is explained"
+    assert set(data) == set(Declaration.model_fields) - {"name"}, "every field is explained"
     assert [row.id for row in Table.model_validate(table).rows] == ROWS
 
 

@@ -139,12 +139,12 @@ def test_all_draws_the_figures_and_the_worse_code_is_kept(
     asked: list[str] = []
 
     def draw(_call: Request, figures: list[Figure], *_: Any, **how: Any) -> int:
-        assert how["train"] is how["again"] is False
+        assert how == {"only_new": True}
         asked.extend(figure.name for figure in figures)
         assert drawn is not None, "figures are not part of this call"
         return drawn
 
-    monkeypatch.setattr("experiments.draw.draw.draw", draw)
+    monkeypatch.setattr("experiments.draw.draw.draw_stored", draw)
     monkeypatch.setattr("experiments.cli.verbs.run", lambda *_, **__: trained)
     monkeypatch.setattr("experiments.cli.verbs.show_plan", lambda *_, **__: trained)
     said = CliRunner().invoke(app, ["run", *words, "--results", str(tmp_path)])

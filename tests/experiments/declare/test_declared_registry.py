@@ -10,7 +10,7 @@ import pytest
 import yaml
 from lab import TABLES, write_registry
 
-from experiments.declare.load import load_registry
+from experiments.declare.load import HERE, load_registry
 from experiments.declare.profile import Profile
 from experiments.declare.registry import paper_items
 from experiments.declare.yaml_files import read_yaml
@@ -104,6 +104,37 @@ def test_a_file_that_is_wrong_is_named_with_what_is_wrong(
     sentence = refused(folder)
     assert says in sentence
     assert "one" in sentence
+
+
+#: a shipped file, what is written in place of what, what is said
+MISTAKES = [
+    ("tables/table08.yaml", "label:", "lable:", r"rows\.0\.lable: .*mean 'label'"),
+    ("tables/table08.yaml", "overrides:", "overides:", r"\.classifier\.overides: .*'overrides'"),
+    ("tables/table08.yaml", "miou:", "moiu:", r"\.reported\.moiu: .*mean 'miou'"),
+    ("tables/table08.yaml", "kind: gain", "kind: gian", r"claims\.\d+: .*value 'gian'.*'gain'"),
+    ("tables/table08.yaml", "miou: 42.36", "miou: .nan", r"\.reported\.miou: .*, not nan"),
+    ("figures/figure4.yaml", "label:", "lable:", r"rows\.0\.lable: .*mean 'label'"),
+    ("profiles/smoke.yaml", "iterations: ", "iterations: -", r"training\.iterations: .*, not -"),
+    ("profiles/smoke.yaml", "power:", "powr:", r"training\.schedule\.powr: .*mean 'power'"),
+    ("profiles/smoke.yaml", "AdamW", "Adam", r"optimizer\.type: .*'Adam'.*mean 'AdamW'"),
+    ("profiles/smoke.yaml", "seeds: ", "seeds: -", r"seeds: .* greater than 0, not -"),
+    ("protocols/segnext.yaml", "why:", "wyh:", r"deviations\.0\.wyh: .*mean 'why'"),
+    ("models/segnext_t.yaml", "backbone:", "backbon:", r"backbon: .*mean 'backbone'"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "says"), MISTAKES)
+def test_a_mistake_at_any_depth_is_named_with_its_place_and_the_nearest_name(
+    tmp_path: Path, file: str, old: str, new: str, says: str
+) -> None:
+    text = (HERE / file).read_text()
+    assert old in text
+    path = tmp_path / file
+    path.parent.mkdir()
+    path.write_text(text.replace(old, new, 1))
+    sentence = refused(tmp_path)
+    assert sentence.startswith(f"{path}: ")
+    assert re.search(says, sentence), sentence
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_files_import_each_other_and_count_only_where_they_are_used(tmp_path: Pa
         (WHOLE.format(name="none", extra=""), ["means no classifier"]),
         (
             WHOLE.format(name="lossless", extra="").replace("def _loss", "def _lose"),
-            ["'lossless' does not define loss", "docs/classifiers.md"],
+            ["'lossless' does not define _loss", "docs/classifiers.md"],
         ),
         (
             WHOLE.format(name="unset", extra="").replace("    Config = Config\n", ""),
@@ -195,14 +195,18 @@ def test_a_declared_data_set_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("d", "title: x\n", ["class_names must be a list"]),
+        ("d", "title: x\n", ["class_names: Field required"]),
         ("d", "class_names: [a]\nclas: 1\n", ["Unknown field", "'clas'", "class_names"]),
         ("d", "class_names: [a, a]\n", ["different names"]),
         ("d", "class_names: [a]\nlabel_map: {3: 7}\n", ["label_map: 3 → 7"]),
-        ("d", "class_names: [a]\nlabel_map: [1]\n", ["label_map must map"]),
-        ("d", "class_names: [a]\nsplits: train\n", ["splits must be a list"]),
+        ("d", "class_names: [a]\nlabel_map: [1]\n", ["label_map: ", "valid dictionary"]),
+        ("d", "class_names: [a]\nsplits: train\n", ["splits: ", "valid list, not 'train'"]),
         ("d", "class_names: [a]\nsplits: [train]\n", ["no folder images/val", "only train"]),
-        ("d", "class_names: [a]\nreduce_zero_label: 3\n", ["true or false"]),
+        (
+            "d",
+            "class_names: [a]\nreduce_zero_label: 3\n",
+            ["reduce_zero_label: ", "valid boolean, not 3"],
+        ),
         ("d", "class_names: [a]\nname: a/b\n", ["letters, digits"]),
         ("d", "class_names: [a\n", ["not valid YAML"]),
         ("camvid", "class_names: [a]\n", ["'camvid'", "CamVid has that name", "choose another"]),

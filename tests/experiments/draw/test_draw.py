@@ -24,7 +24,7 @@ from analysis.reading import read_material
 from experiments.declare.figure import INSPECTED, Figure, FigureRow, Kind, figure_stem
 from experiments.declare.load import load_registry
 from experiments.declare.registry import paper_items
-from experiments.draw.draw import draw
+from experiments.draw.draw import draw_stored
 from experiments.draw.drawing import read_drawing
 from experiments.errors import RegistryError, StoreError
 from experiments.plan.request import Request
@@ -236,7 +236,7 @@ def test_what_is_drawn_already_can_be_left_alone(
     description(lab, "boundary").with_suffix(".png").unlink()
     kept = description(lab, "class_changes").with_suffix(".png")
     before, said = kept.stat().st_mtime_ns, io.StringIO()
-    code = draw(call, figures, Console(file=said, width=200), train=False, again=False)
+    code = draw_stored(call, figures, Console(file=said, width=200), only_new=True)
     assert code == 3
     assert kept.stat().st_mtime_ns == before
     assert mine(lab) == mine(drawn)
@@ -378,8 +378,8 @@ def test_every_figure_of_the_paper_is_declared() -> None:
         (("pair/full", "pair/ful"), "Unknown row of pair 'ful'. Did you mean 'full'?"),
         (("pair/full", "piar/full"), "Unknown table 'piar'. Did you mean 'pair'?"),
         (("pair/full", "full"), "must be <table>/<row id>"),
-        (("kind: tsne", "kind: tnse"), "kind"),
-        (("title:", "titel:"), "title: Field required"),
+        (("kind: tsne", "kind: tnse"), "kind: Unknown value 'tnse'. Did you mean 'tsne'?"),
+        (("title:", "titel:"), "titel: Unknown field 'titel'. Did you mean 'title'?"),
         (("label: SSA-Seg", "label: Baseline, seed: 1"), "seed"),
         (("pair/full, label: SSA-Seg", "pair/baseline, label: Baseline"), "names a row twice"),
     ],
