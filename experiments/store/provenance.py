@@ -35,7 +35,7 @@ RUNNING = frozenset(
     {"experiments.store.areas"}
     | {
         f"experiments.train.{name}"
-        for name in ("components", "config", "hooks", "loops", "metric", "trainer")
+        for name in ("components", "config", "hooks", "loops", "metric", "optimizer", "trainer")
     }
 )
 #: modules of the method that cannot
