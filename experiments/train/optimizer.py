@@ -28,6 +28,8 @@ class MergedGroups(DefaultOptimWrapperConstructor):
         super().add_params(params, module, prefix, is_dcn_module)
         if not prefix:  # mmengine calls this for each child; the outermost has them all
             for group in params:
+                for mark in ("lr_mult", "decay_mult"):  # mmengine has applied them
+                    group.pop(mark, None)
                 group.setdefault("lr", self.base_lr)
                 if self.base_wd is not None:
                     group.setdefault("weight_decay", self.base_wd)
