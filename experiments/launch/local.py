@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -125,8 +124,6 @@ def launch(
         options: how the machine is shared.
         watcher: is told what happens.
     """
-    if runs:
-        _settle_formatter()
     crew = _Crew(runs, store, inputs_of, options, watcher)
     with _ending(crew.children):
         while crew.busy:
@@ -207,21 +204,6 @@ class _Crew:
     def _settle(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self._watcher.ended(outcome)
-
-
-def _settle_formatter() -> None:
-    """Have yapf write its grammar before two processes do it at once.
-
-    mmengine prints every configuration with yapf, which on its first import after an installation
-    writes its grammar into the user's cache in place: another process could read half of it.
-    """
-    from platformdirs import user_cache_path
-
-    with suppress(OSError):  # a home that takes no cache: then yapf writes none either
-        folder = user_cache_path("ssa-seg-lab", ensure_exists=True)
-        with (folder / "formatter.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            import yapf  # noqa: F401
 
 
 def _start(

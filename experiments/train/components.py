@@ -10,6 +10,7 @@ COMPONENTS = (
     "experiments.train.hooks",
     "experiments.train.loops",
     "experiments.train.metric",
+    "experiments.train.optimizer",
     "ssa.backbones",
     "ssa.datasets.segmentation",
     "ssa.heads",

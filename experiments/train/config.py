@@ -208,11 +208,10 @@ def _optimizer(training: Training, around: Surroundings) -> dict[str, Any]:
     wrapper: dict[str, Any] = {
         "type": "OptimWrapper",
         "optimizer": optimizer,
+        "constructor": declared.constructor or "MergedGroups",
         "paramwise_cfg": declared.paramwise or None,
         "accumulative_counts": training.accumulation,
     }
-    if declared.constructor is not None:
-        wrapper["constructor"] = declared.constructor
     if training.amp and around.device == "cuda":
         wrapper |= {"type": "AmpOptimWrapper", "dtype": "bfloat16"}
     if declared.grad_clip_norm is not None:

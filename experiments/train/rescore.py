@@ -202,7 +202,6 @@ def _as_in_training(device: str, record: Record) -> None:
 
 def _runner(spec: RunSpec, network: Any, root: Path, work: str) -> Any:
     """mmengine's Runner with the training's evaluation loop and nothing to train."""
-    from mmengine.config import Config
     from mmengine.runner import Runner
 
     from experiments.train.config import Surroundings, runner_config

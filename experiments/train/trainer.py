@@ -36,12 +36,12 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
         SsaError: diverged, disk full, weights missing.
     """
     import torch
-    from mmengine.config import Config
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
     from experiments.train.components import register_components
     from experiments.train.config import runner_config
+    from experiments.train.plain_config import PlainConfig
 
     started = now()
     print(f"{started} {'resuming' if around.resume else 'training'} {spec.run_id}", flush=True)
@@ -51,7 +51,7 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # filling fresh memory guards against reading it unwritten; nothing here does, it costs 5 %
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    config = Config(runner_config(spec, around))
+    config = PlainConfig(runner_config(spec, around))
     if get_rank() == 0:
         write_atomically(store.folder(spec.run_id).config, config.pretty_text)
     runner = Runner.from_cfg(config)

@@ -95,7 +95,8 @@ def test_the_declared_optimiser_arrives() -> None:
 
 
 def test_parameter_groups_can_be_made_by_a_named_constructor() -> None:
-    assert "constructor" not in runner_config(make_spec(), around())["optim_wrapper"]
+    usual = runner_config(make_spec(), around())["optim_wrapper"]
+    assert usual["constructor"] == "MergedGroups"
     optimizer = Optimizer(type="AdamW", lr=1e-4, weight_decay=0.0, constructor="LayerDecay")
     spec = make_spec(training=make_training(optimizer=optimizer))
     assert runner_config(spec, around())["optim_wrapper"]["constructor"] == "LayerDecay"
