@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
@@ -254,6 +256,29 @@ def _counted_as(module: nn.Module) -> type[nn.Module]:
     return WRAPPERS.get(f"{kind.__module__}.{kind.__qualname__}", kind)
 
 
+class _ShapesOnly(TorchFunctionMode):
+    """What has no product and a known shape is not computed.
+
+    On the meta device torch runs a batch norm or an interpolation as a dozen steps of Python, which
+    take most of the time of counting.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _KEEPING_SHAPE and args:
+            return torch.empty_like(args[0])
+        size = kwargs.get("size", args[1] if len(args) > 1 else None)
+        if func is F.interpolate and args and size is not None:
+            features: Tensor = args[0]
+            sides = [size] * (features.dim() - 2) if isinstance(size, int) else size
+            return features.new_empty((*features.shape[:2], *map(int, sides)))
+        return func(*args, **kwargs)
+
+
+#: functions whose output has the shape of their first argument, and that multiply no matrices
+_KEEPING_SHAPE = frozenset({F.batch_norm, F.layer_norm, F.group_norm, F.relu, F.gelu})
+
+
 @torch.no_grad()
 def _count(network: nn.Module, image: Tensor) -> tuple[dict[str, int], dict[str, float]]:
     """One forward pass, counted both ways.
@@ -288,7 +313,7 @@ def _count(network: nn.Module, image: Tensor) -> tuple[dict[str, int], dict[str,
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave(name)))
     try:
-        with counter:
+        with counter, _ShapesOnly():
             network(image, mode="tensor")
     finally:
         for handle in handles:
