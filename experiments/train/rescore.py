@@ -213,4 +213,4 @@ def _runner(spec: RunSpec, network: Any, root: Path, work: str) -> Any:
     for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "model"):
         del config[name]
     config |= {"custom_hooks": [], "load_from": None, "resume": False, "log_level": "ERROR"}
-    return Runner(model=network, cfg=Config(config), **config)
+    return Runner(model=network, cfg=PlainConfig(config), **config)
