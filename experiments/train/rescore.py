@@ -205,6 +205,7 @@ def _runner(spec: RunSpec, network: Any, root: Path, work: str) -> Any:
     from mmengine.runner import Runner
 
     from experiments.train.config import Surroundings, runner_config
+    from experiments.train.plain_config import PlainConfig
 
     here = Path(work)
     device = next(network.parameters()).device.type
