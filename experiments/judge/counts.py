@@ -60,11 +60,15 @@ class Counter:
     Args:
         registry: where models are declared.
         folder: where counts are kept.
+        shipped: where those that the project ships are; None: nowhere.
     """
 
-    def __init__(self, registry: ExperimentRegistry, folder: Path) -> None:
+    def __init__(
+        self, registry: ExperimentRegistry, folder: Path, shipped: Path | None = None
+    ) -> None:
         self.registry = registry
         self.folder = folder
+        self.shipped = shipped
 
     def count(self, table: Table, row: Row) -> Count:
         """The cost of a row's network; counted now if it is not known.
@@ -101,11 +105,11 @@ class Counter:
         return found
 
     def _stored(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Count | None:
-        try:
-            text = self.path(card, row, num_classes, size).read_text()
-            return Count.model_validate_json(text)
-        except (OSError, ValidationError):
-            return None
+        kept = self.path(card, row, num_classes, size)
+        found = _read(kept)
+        if found is None and self.shipped is not None:
+            found = _read(self.shipped / kept.name)
+        return found
 
     def path(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Path:
         """Where a count is kept: the name holds a digest of all that it depends on."""
@@ -122,6 +126,13 @@ class Counter:
         }
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / f"{card.name}-{classifier['name']}-{num_classes}-{size}-{key}.json"
+
+
+def _read(path: Path) -> Count | None:
+    try:
+        return Count.model_validate_json(path.read_text())
+    except (OSError, ValidationError):
+        return None
 
 
 def _count(

@@ -11,8 +11,9 @@ from experiments.plan.request import Request
 
 
 def counter_of(request: Request) -> Counter:
-    """Counts networks and remembers the counts among the request's results."""
-    return Counter(request.registry, request.workspace.complexity)
+    """Counts networks, but those whose counts are shipped; remembers them among the results."""
+    workspace = request.workspace
+    return Counter(request.registry, workspace.complexity, workspace.reference / "complexity")
 
 
 def counts_of(table: Table, counter: Counter) -> dict[str, Count]:
