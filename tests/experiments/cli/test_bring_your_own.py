@@ -41,7 +41,7 @@ ROWS = ["softmax", "ssa-seg", "full", "no-margin"]
 def as_before() -> Iterator[None]:
     """What a test registers in this process is gone after it."""
     registries = (CLASSIFIERS, DATASETS)
-    before = [dict(registry._things) for registry in registries]  # type: ignore[attr-defined]
+    before = [dict(registry) for registry in registries]  # what is announced is imported by this
     yield
     for registry, things in zip(registries, before):
         registry._things = things  # type: ignore[attr-defined]
