@@ -24,6 +24,7 @@ from experiments.plan.cost import GpuHours
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.show.protocol_page import BEGIN, PAGE, page
 from experiments.store.workspace import Workspace
+from experiments.train.components import register_components
 from experiments.train.config import Surroundings, runner_config
 from ssa.meta import meta_device
 from ssa.models import build_segmentor
@@ -195,6 +196,7 @@ def test_mask_classifiers_have_their_authors_parameter_groups(model: str, tmp_pa
     assert blocked.draft is not None
     wrapper = runner_config(blocked.draft, Surroundings(*[tmp_path] * 4))["optim_wrapper"]
     wrapper["optimizer"].pop("fused")  # not on the meta device
+    register_components()
     groups = build_optim_wrapper(network, wrapper).optimizer.param_groups
     found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     undecayed = (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
