@@ -27,6 +27,9 @@ PUBLISHED = json.loads(PROTOCOL.read_text())["models"]
 REGISTRY = load_registry()
 PROFILE = REGISTRY.profile("paper")
 
+#: ours → theirs; merged groups give every parameter what mmengine's own constructor (None) does
+CONSTRUCTORS = {"LayerDecay": "LayerDecayOptimizerConstructor", "MergedGroups": None}
+
 MODELS = {
     "OCRNet-HR48": "ocrnet_hr48",
     "UperNet-Swin-T": "upernet_swin_t",
@@ -126,9 +129,7 @@ def ours(spec: RunSpec, config: dict[str, Any], theirs: dict[str, Any]) -> dict[
             "momentum": optimizer.get("momentum"),
             "weight_decay": optimizer["weight_decay"],
             "paramwise": wrapper["paramwise_cfg"],
-            "optimizer_constructor": {"LayerDecay": "LayerDecayOptimizerConstructor"}.get(
-                constructor, constructor
-            ),
+            "optimizer_constructor": CONSTRUCTORS[constructor],
             "grad_clip": wrapper.get("clip_grad"),
             **schedule(config),
             "iterations": config["train_cfg"]["max_iters"],
