@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.machine import module_command
+
 PROFILE = "quick"
 LIMIT_S, LIMIT_MB = 20.0, 1000.0
 HOST = "synthetic"
@@ -171,8 +173,8 @@ def measure_here(results: Path, seeds: int, began: float) -> dict[str, Any]:
 
 def measure(results: Path, seeds: int) -> dict[str, Any]:
     """:func:`measure_here` in a fresh process."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.assemble"]
-    command += ["--measure", str(results), "--seeds", str(seeds)]
+    words = ["--measure", str(results), "--seeds", str(seeds)]
+    command = module_command("benchmarks.assemble", *words)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout))
 
@@ -238,8 +240,8 @@ def main() -> None:
 
 def count_all(results: Path) -> None:
     """Count every network once, in a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "experiments", "all", "--only", "complexity"]
-    command += ["--results", str(results)]
+    words = ["all", "--only", "complexity", "--results", str(results)]
+    command = module_command("experiments", *words)
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from experiments.machine import cpu_name
+from experiments.machine import cpu_name, module_command
 from ssa.classifiers import CLASSIFIERS, build_classifier
 
 PLAIN = "plain"
@@ -209,7 +209,7 @@ def _peak() -> float:
 
 
 def _memory_in_a_process(name: str, phase: str, setting: Setting) -> float:
-    command = [sys.executable, "-m", "benchmarks.classifier", "--memory-of", name, phase]
+    command = module_command("benchmarks.classifier", "--memory-of", name, phase)
     output = subprocess.run(
         [*command, "--setting", json.dumps(asdict(setting))],
         check=True,

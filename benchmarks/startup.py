@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.files import write_atomically
-from experiments.machine import PROJECT, cpu_count, cpu_name, git_commit
+from experiments.machine import PROJECT, cpu_count, cpu_name, git_commit, module_command
 
 LIMIT_S = 0.6
 SHIPPED = ["--results", str(PROJECT / "results" / "reference")]
@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[list[str], dict[str, str]]] = {
 
 def measure(arguments: list[str], environment: dict[str, str], repeats: int) -> dict[str, Any]:
     """Median and least seconds of a call, by the clock and of the processor."""
-    command = [sys.executable, "-W", "ignore", "-m", "experiments", *arguments]
+    command = module_command("experiments", *arguments)
     clock: list[float] = []
     processor: list[float] = []
     for call in range(repeats + 1):

@@ -6,12 +6,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import StoreError
+from experiments.machine import PRINTED
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Raises:
         StoreError: the disk is full or may not be written.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    raw = data.encode(errors=PRINTED) if isinstance(data, str) else data
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -78,12 +80,19 @@ def strict_json(document: Any, what: str, **layout: Any) -> str:
         StoreError: a number in it is not finite.
     """
     try:
-        return json.dumps(document, allow_nan=False, **layout)
+        return printable_json(json.dumps(document, allow_nan=False, **layout))
     except ValueError as error:
         raise StoreError(
             f"{what} is not written: it holds a number that is not finite (NaN or infinite), as "
             "scores without a labelled pixel are. `./run_all.sh data verify` checks the data set."
         ) from error
+
+
+def printable_json(text: str) -> str:
+    r"""JSON text with bytes of file names that are not UTF-8 as the characters ``\xe9``."""
+    if text.isascii():
+        return text
+    return re.sub("[\udc80-\udcff]", lambda m: rf"\\x{ord(m[0]) - 0xDC00:02x}", text)
 
 
 def write_if_changed(path: Path, text: str) -> None:
@@ -92,7 +101,7 @@ def write_if_changed(path: Path, text: str) -> None:
     Raises:
         StoreError: the disk is full or may not be written.
     """
-    raw = text.encode()
+    raw = text.encode(errors=PRINTED)
     try:
         if path.read_bytes() == raw:
             return

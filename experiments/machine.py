@@ -1,7 +1,9 @@
-"""Where the checkout is, which commit, which processors."""
+"""Where the checkout is, which commit, which processors, what a terminal can print."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import platform
 import subprocess
@@ -24,6 +26,33 @@ def search_path() -> str:
     """
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return os.pathsep.join([str(PROJECT), *filter(None, given)])
+
+
+def printable(text: object) -> str:
+    r"""The text with what is not UTF-8 in names of files as ``\xe9``, so that any file holds it."""
+    return str(text).encode("utf-8", PRINTED).decode("utf-8")
+
+
+def print_what_can_be_printed() -> None:
+    r"""Let no character end a program: what a stream cannot print is ``?``, a byte ``\xe9``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PRINTED)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    # Python reads a byte that is not UTF-8 as the character U+DC00 plus the byte
+    bytes_of_names = range(0xDC80, 0xDD00)
+    words = (rf"\x{ord(c) - 0xDC00:02x}" if ord(c) in bytes_of_names else "?" for c in characters)
+    return "".join(words), error.end
+
+
+#: the name under which ``str.encode`` knows it
+PRINTED = "ssa.printed"
+codecs.register_error(PRINTED, _replaced)
 
 
 def git_commit(folder: Path = PROJECT) -> tuple[str | None, bool | None]:

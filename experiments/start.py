@@ -14,5 +14,8 @@ if __name__ == "__main__":
     sys.path[:] = [os.path.dirname(_HERE), *(p for p in sys.path if p != _HERE)]  # noqa: PTH120
     import runpy
 
+    from experiments.machine import print_what_can_be_printed
+
+    print_what_can_be_printed()
     module = sys.argv.pop(1)
     runpy.run_module(module, run_name="__main__", alter_sys=True)

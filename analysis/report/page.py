@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
@@ -11,6 +10,7 @@ from analysis.report.coverage import Coverage, coverage_of
 from analysis.report.data import ProfileView, ReportData, RowView, TableView
 from analysis.report.words import CHIPS, STATES, chip_of
 from experiments.declare.metrics import METRICS
+from experiments.files import strict_json
 from experiments.show.export import show_number
 from experiments.show.text import MISSING, table_stem
 
@@ -84,7 +84,7 @@ def asdict_for_script(data: ReportData) -> dict[str, Any]:
 
 def embeddable(document: dict[str, Any]) -> str:
     """JSON that may stand in a ``<script>``: no ``<``, ``>`` or ``&`` is left in it."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = strict_json(document, "The report", ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import sys
 from enum import Enum
@@ -33,6 +32,7 @@ from experiments.errors import (
     UnknownNameError,
     sentence_of,
 )
+from experiments.machine import print_what_can_be_printed
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
@@ -343,9 +343,7 @@ def expand(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
-    for stream in (sys.stdout, sys.stderr):  # a locale without "–" or a file's name prints "?"
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    print_what_can_be_printed()  # a locale may lack "–"
     try:
         completion.answer_shells()
         code = app(

@@ -24,7 +24,16 @@ def read_yaml(path: Path) -> Any:
         raise RegistryError(f"{path} is not a text in UTF-8; save it as such.") from None
     except yaml.YAMLError as error:
         raise RegistryError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except _VALUE_ERRORS as error:
+        what = " ".join(str(error).split())
+        raise RegistryError(
+            f"{path} holds a value that cannot be read ({what}): a date that is none, a !!tag that "
+            "does not fit its value, or lists in lists without end. Quote what is meant as text."
+        ) from None
 
+
+#: of PyYAML's constructors: 2001-99-99, `!!int ''`, `!!bool x`, `!!timestamp x`, thousands of `[`
+_VALUE_ERRORS = (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
 #: libyaml's parser is ten times faster and reads the same language
 _Fastest: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

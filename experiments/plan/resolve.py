@@ -18,6 +18,7 @@ from experiments.declare.table import Row, Table
 from experiments.declare.training import Evaluation, Training
 from experiments.errors import SsaError, sentence_of
 from experiments.plan.data import Located, absent, locate
+from experiments.plan.one_image import one_image_fault
 from experiments.store.workspace import Workspace
 from ssa.errors import ConfigurationError
 
@@ -106,7 +107,11 @@ class Resolver:
             ConfigurationError: its batch cannot be divided as this call wants it.
         """
         found = self._resolve(table, row, seed)
-        return found if isinstance(found, Blocked) else self._divided(found)
+        if isinstance(found, Blocked):
+            return found
+        divided = self._divided(found)
+        fault = one_image_fault(divided, self.processes)
+        return Blocked((fault,), divided) if fault else divided
 
     def draft(self, table: Table, row: Row, seed: int = 0) -> RunSpec | None:
         """All that is known of a run before its data and weights are looked for.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from experiments.declare.run_spec import RunSpec
 from experiments.files import strict_json
+from experiments.machine import printable
 
 RECORD_VERSION = 1
 
@@ -85,12 +86,16 @@ class Record(Stored):
     finished: str
 
 
+#: text of any place, in which a file's name may not be UTF-8
+Readable = Annotated[str, BeforeValidator(printable)]
+
+
 class Failure(Stored):
     """Why an attempt ended without a record."""
 
     run_id: str
-    sentence: str  # what went wrong, for the user
-    traceback: str
+    sentence: Readable  # what went wrong, for the user
+    traceback: Readable
     time: str
 
 

@@ -25,7 +25,8 @@ def content_digest(
     the data root itself is never written to.
 
     Raises:
-        DataError: if the folder is not this data set or a file cannot be read.
+        DataError: if the folder is not this data set, a file cannot be read, or has a name that
+            no record could hold.
     """
     root = Path(root).resolve()
     known = _FileHashes(cache_dir, root)
@@ -34,10 +35,28 @@ def content_digest(
     for split in splits:
         total.update(f"split {split}\n".encode())
         for pair in dataset.load_index(root, split):
+            if sentence := unstorable_name(pair.image):
+                raise DataError(sentence)
             for path, pixels in ((pair.image, False), (pair.label, converted)):
                 total.update(f"{path.name} {known.sha256(path, pixels)}\n".encode())
     known.save()
     return total.hexdigest()
+
+
+def unstorable_name(path: Path) -> str:
+    """The sentence about a file whose name is no text in UTF-8; "" if it is.
+
+    Records, exports and lists of images hold names, and their formats hold text only.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(path).decode(errors="backslashreplace")
+        return (
+            f"The name of {readable} is not UTF-8, so that no record of a run could hold it. "
+            "Rename the image and its mask, e.g. `convmv -r -f latin1 -t utf8 --notest FOLDER`."
+        )
+    return ""
 
 
 class _FileHashes:
@@ -45,7 +64,7 @@ class _FileHashes:
 
     def __init__(self, cache_dir: Path | None, root: Path) -> None:
         self.root, self.changed = root, False
-        name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
         self.file = Path(cache_dir) / f"digest-{name}.json" if cache_dir else None
         self.entries: dict[str, list[int | str]] = {}
         if self.file is not None:

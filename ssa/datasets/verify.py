@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ssa.datasets import scenes
 from ssa.datasets.base import IGNORE_INDEX, DataError, DataSet, Pair
-from ssa.datasets.digest import content_digest
+from ssa.datasets.digest import content_digest, unstorable_name
 from ssa.datasets.folder import find
 from ssa.datasets.pixels import image_sizes, label_size, other_size, read_label
 from ssa.datasets.prepare import Progress
@@ -250,7 +250,7 @@ def _inspect(table: NDArray[np.uint8], num_classes: int, pairs: list[Pair]) -> l
 
 
 def _inspect_pair(pair: Pair, table: NDArray[np.uint8], num_classes: int) -> Found:
-    problems: list[str] = []
+    problems = [sentence] if (sentence := unstorable_name(pair.image)) else []
     values = np.zeros(256, np.int64)
     sizes: list[tuple[int, int]] = []
     size = None

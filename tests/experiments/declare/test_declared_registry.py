@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from lab import TABLES, write_registry
 
 from experiments.declare.load import HERE, load_registry
 from experiments.declare.profile import Profile
 from experiments.declare.registry import paper_items
+from experiments.declare.table import Row, Table
 from experiments.declare.yaml_files import read_yaml
-from experiments.errors import RegistryError, UnknownNameError
+from experiments.errors import RegistryError, SsaError, UnknownNameError
 from experiments.plan.resolve import Resolver
 from experiments.store.workspace import Workspace
+from ssa.datasets.base import DATASETS
 
 SHIPPED = load_registry()
 ROWS = [(table, row) for table in SHIPPED.tables.values() for row in table.rows]
@@ -210,3 +216,91 @@ def test_profiles_differ_in_size_not_in_the_way_they_count() -> None:
         assert isinstance(one, Profile)
         assert one.name != other.name
     assert [p.name for p in SHIPPED.profiles.values() if p.compares_with_paper] in ([], ["paper"])
+
+
+# --- any YAML -------------------------------------------------------------------------------------
+
+_NAMES = st.sampled_from([*Table.model_fields, *Row.model_fields, "name", "<<", "é", ""])
+_LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dates()
+    | st.binary(max_size=3)
+    | st.sampled_from(["softmax", "ssa", "segnext_t", "ade20k", "table8", "pair"])
+)
+_KEYS = _NAMES | st.none() | st.integers() | st.booleans() | st.dates()
+_STRUCTURES = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+#: pieces of YAML's own language, whole and broken
+_MARKS = (
+    "[ ] { } - ? : , &a *a ' \" \\ # % ! > | --- ... = ~ \0 \x85 0x 1_0 .nan 2001-99-99".split(" ")  # noqa: SIM905
+)
+_TAGS = ["<<: *a", "!!binary ", "!!set ", "!!python/object:os.x ", "!!timestamp ", "%YAML 9.9"]
+_PIECES = st.sampled_from(
+    [
+        *_MARKS,
+        *_TAGS,
+        "name: ",
+        "title:",
+        "rows:",
+        "- ",
+        ": ",
+        "\n",
+        "\n  ",
+        "\t",
+        "\ufeff",
+        "\ud800",
+    ]
+)
+_TEXTS = st.lists(_PIECES | st.text(max_size=4), max_size=15).map("".join)
+_VALID = yaml.safe_load(TABLES["pair"])
+
+
+@st.composite
+def _changed(draw: st.DrawFn) -> Any:
+    """A whole table with one thing in it replaced."""
+    table = copy.deepcopy(_VALID)
+    place: Any = draw(st.sampled_from([table, *table["rows"], table["rows"][0]["classifier"]]))
+    place[draw(st.sampled_from([*place, *Row.model_fields]))] = draw(_STRUCTURES)
+    return table
+
+
+_FILES = (
+    st.binary(max_size=60)
+    | _TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | (_STRUCTURES | _changed()).map(lambda thing: yaml.dump(thing, allow_unicode=True).encode())
+)
+
+
+@pytest.mark.parametrize("kind", ["tables", "figures", "profiles", "models", "datasets"])
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(content=_FILES)
+@example(content=b"title: 2001-99-99")
+@example(content=b"0000-00-00")
+@example(content=b"title: !!timestamp x")
+@example(content=b"title: !!bool x")
+@example(content=b"title: !!int ''")
+@example(content=b"&a [*a]")
+@example(content=b"rows: &a {classifier: *a}")
+@example(content=b"[" * 5000)
+def test_any_file_is_taken_or_refused_with_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, content: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / kind).mkdir()
+    (folder / kind / "anything.yaml").write_bytes(content)
+    before, sentence = dict(DATASETS), "anything.yaml"
+    try:
+        load_registry([folder])
+    except SsaError as error:
+        sentence = str(error)
+    finally:
+        DATASETS._things = before
+    assert "anything.yaml" in sentence
+    assert "\n" not in sentence

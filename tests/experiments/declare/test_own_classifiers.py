@@ -154,6 +154,24 @@ def test_a_file_may_say_its_own_coding(tmp_path: Path, coding: str) -> None:
     assert "user_classifiers.coded" in used
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "# é\n".encode("latin-1"),
+        b"# coding: nonsense\n",
+        "x = 1\n".encode("utf-16"),
+        b"x = 1\0\n",
+        b"# coding: latin-1\n" + b"\xef\xbb\xbf",
+        b"x = " + b"(" * 500,
+    ],
+    ids=["latin-1", "unknown", "utf-16", "null", "two", "deep"],
+)
+def test_a_file_that_is_no_python_text_is_one_sentence(tmp_path: Path, raw: bytes) -> None:
+    path = write(tmp_path, "coded", "")
+    path.write_bytes(raw)
+    assert str(path) in refused(tmp_path)
+
+
 def test_two_folders_cannot_hold_a_file_of_one_name(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write(tmp_path / folder, "twice", WHOLE.format(name=f"twice_{folder}", extra=""))
