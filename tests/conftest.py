@@ -9,9 +9,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 from lab import Lab, assert_clear, write_registry
 
+from ssa.classifiers.base import CLASSIFIERS
+from ssa.datasets.base import DATASETS
+
 # A machine may be slow or shared: how long an example takes says nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registries_as_before() -> Iterator[None]:
+    """What a module of tests registers is gone after it, so that no other meets it."""
+    registries = (CLASSIFIERS, DATASETS)
+    before = [set(registry) for registry in registries]
+    yield
+    for registry, names in zip(registries, before):
+        for name in set(registry) - names:
+            del registry._things[name]
 
 
 @pytest.fixture(scope="session")
