@@ -19,6 +19,7 @@ from experiments.declare.profile import Loading
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import CorruptRecordError, SsaError, StoreError
 from experiments.files import disk_sentence, writing
+from experiments.launch.fork_server import ForkedProcess, ForkServer, can_fork
 from experiments.machine import cpu_count, module_command, search_path
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
@@ -99,8 +100,7 @@ class Watcher(Protocol):
 class _Child:
     run: PlannedRun
     folder: RunFolder
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     began: float
     devices: tuple[int, ...]
 
@@ -125,7 +125,7 @@ def launch(
         watcher: is told what happens.
     """
     crew = _Crew(runs, store, inputs_of, options, watcher)
-    with _ending(crew.children):
+    with crew, _ending(crew.children):
         while crew.busy:
             crew.start()
             crew.reap()
@@ -151,6 +151,13 @@ class _Crew:
         self.outcomes: list[Outcome] = []
         self._store, self._inputs_of = store, inputs_of
         self._options, self._watcher = options, watcher
+        self._starter = _Starter(options)
+
+    def __enter__(self) -> None:
+        """Nothing is started before the first run."""
+
+    def __exit__(self, *_: object) -> None:
+        self._starter.close()
 
     @property
     def busy(self) -> bool:
@@ -166,7 +173,7 @@ class _Crew:
                 if run.state == "damaged":
                     self._store.set_aside(run.spec.run_id)
                 inputs = self._inputs_of(run.spec)
-                child = _start(run, self._store, inputs, self._options, devices)
+                child = self._starter.start(run, self._store, inputs, devices)
             except (SsaError, OSError) as error:  # this run's own: the others go on
                 sentence = _why_not_started(error, run, self._store)
                 self._settle(Outcome(run.spec, "failed", sentence))
@@ -178,7 +185,6 @@ class _Crew:
         """Take in the processes that have ended."""
         for child in [c for c in self.children if c.process.poll() is not None]:
             self.children.remove(child)
-            child.log.close()
             if child.process.returncode == BUSY:
                 self.elsewhere.append(child.run)
             else:
@@ -206,37 +212,81 @@ class _Crew:
         self._watcher.ended(outcome)
 
 
-def _start(
-    run: PlannedRun, store: Store, inputs: Inputs, options: LocalOptions, devices: tuple[int, ...]
-) -> _Child:
-    folder = store.write_spec(run.spec)
-    folder.failure.unlink(missing_ok=True)
+class _Starter:
+    """Starts training processes: forked where that is safe, else each by itself."""
+
+    def __init__(self, options: LocalOptions) -> None:
+        self._options = options
+        self._server: ForkServer | None = None
+
+    def start(
+        self, run: PlannedRun, store: Store, inputs: Inputs, devices: tuple[int, ...]
+    ) -> _Child:
+        """Start the process of a run.
+
+        Raises:
+            StoreError: its folder takes nothing.
+        """
+        folder = store.write_spec(run.spec)
+        folder.failure.unlink(missing_ok=True)
+        environment = _environment(self._options, devices)
+        with writing(folder.log):
+            log = folder.log.open("ab")
+        with log:
+            process = self._begin(_words(run, folder, inputs, self._options), environment, log)
+        return _Child(run, folder, process, time.monotonic(), devices)
+
+    def _begin(
+        self, words: list[str], environment: dict[str, str], log: IO[bytes]
+    ) -> subprocess.Popen[bytes] | ForkedProcess:
+        module = "experiments.train.attempt"
+        if can_fork(self._options.device) and self._options.processes == 1:
+            if self._server is None or not self._server.alive:
+                self.close()
+                self._server = ForkServer(environment)
+            words += ["--parent", str(self._server.pid)]
+            return self._server.start(module, words, environment, Path(log.name))
+        return subprocess.Popen(
+            module_command(module, *words, "--parent", str(os.getpid())),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+    def close(self) -> None:
+        """End what is only there to start processes."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+def _environment(options: LocalOptions, devices: tuple[int, ...]) -> dict[str, str]:
     threads = str(options.threads)
-    environment = os.environ | {
+    return os.environ | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's: nothing here multiplies with it
         "PYTHONPATH": search_path(),
         "PYTHONWARNINGS": "ignore",
         **KEEP_PAGES,
         "CUDA_VISIBLE_DEVICES": visible_devices(devices) if options.device == "cuda" else "",
     }
-    command = module_command("experiments.train.attempt", str(folder.path))
-    command += ["--data", str(inputs.data)]
-    command += ["--weights", str(inputs.weights)] if inputs.weights else []
-    command += [word for folder in inputs.registry for word in ("--registry", str(folder))]
-    command += ["--device", options.device, "--threads", threads, "--parent", str(os.getpid())]
-    command += ["--remake"] if run.state == "remade" else []
-    command += ["--workers", str(options.loading.workers)]
-    command += ["--checkpoint-every", str(options.checkpoint_every_s)]
-    command += ["--cache-images"] if options.loading.cache_images else []
-    command += ["--packed", str(options.packed)] if options.packed else []
-    command += ["--processes", str(options.processes)] if options.processes > 1 else []
-    with writing(folder.log):
-        log = folder.log.open("ab")
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
-    )
-    return _Child(run, folder, process, log, time.monotonic(), devices)
+
+
+def _words(run: PlannedRun, folder: RunFolder, inputs: Inputs, options: LocalOptions) -> list[str]:
+    """The arguments of ``experiments.train.attempt``."""
+    words = [str(folder.path), "--data", str(inputs.data)]
+    words += ["--weights", str(inputs.weights)] if inputs.weights else []
+    words += [word for folder in inputs.registry for word in ("--registry", str(folder))]
+    words += ["--device", options.device, "--threads", str(options.threads)]
+    words += ["--remake"] if run.state == "remade" else []
+    words += ["--workers", str(options.loading.workers)]
+    words += ["--checkpoint-every", str(options.checkpoint_every_s)]
+    words += ["--cache-images"] if options.loading.cache_images else []
+    words += ["--packed", str(options.packed)] if options.packed else []
+    words += ["--processes", str(options.processes)] if options.processes > 1 else []
+    return words
 
 
 def visible_devices(devices: Sequence[int]) -> str:
@@ -271,7 +321,7 @@ def _outcome(child: _Child, store: Store) -> Outcome:
 
 
 def _last_words(child: _Child) -> str:
-    code = child.process.returncode
+    code = child.process.wait(GRACE_S)  # it has ended
     if code < 0:
         name = signal.Signals(-code).name
         return f"The training process was ended by {name}; the same command resumes it."
@@ -300,9 +350,13 @@ def _ending(children: list[_Child]) -> Iterator[None]:
         for child in children:
             child.process.terminate()
         for child in children:
-            try:
-                child.process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-            child.log.close()
+            _await(child.process)
+
+
+def _await(process: subprocess.Popen[bytes] | ForkedProcess) -> None:
+    """Wait for a process that was asked to end; end it if it does not."""
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(GRACE_S)

@@ -332,6 +332,11 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
+def trainers_of(pid: int) -> list[int]:
+    """Process ids of the training processes of a call: its fork server's children."""
+    return [trainer for server in children_of(pid) for trainer in children_of(server)]
+
+
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]

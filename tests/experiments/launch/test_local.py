@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, Lab, assert_clear, children_of, is_alive, runs_of, trainings, wait_until
+from lab import PATIENCE_S, Lab, assert_clear, is_alive, runs_of, trainers_of, trainings, wait_until
 
 from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked
@@ -43,7 +43,7 @@ def test_the_same_command_completes_what_kill_9_interrupted(
 
     with lab.calling("one", profile="long") as process:
         wait_until(folder.checkpoint.exists, "the first checkpoint")
-        (child,) = children_of(process.pid)
+        (child,) = trainers_of(process.pid)
         os.kill(child, signal.SIGKILL)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
@@ -54,7 +54,7 @@ def test_the_same_command_completes_what_kill_9_interrupted(
 
     with lab.calling("one", profile="long") as process:
         wait_until(lambda: folder.checkpoint.stat().st_mtime_ns > first, "the second checkpoint")
-        (child,) = children_of(process.pid)
+        (child,) = trainers_of(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=PATIENCE_S)
     wait_until(lambda: not is_alive(child), "the end of the training process")
@@ -84,7 +84,7 @@ def test_ctrl_c_ends_the_training_processes_and_says_how_to_go_on(
     lab = trained.blank(tmp_path)
     with lab.calling("one", profile="long") as process:
         wait_until(lambda: any(is_locked(f) for f in runs_of(lab)), "a training process")
-        (child,) = children_of(process.pid)
+        (child,) = trainers_of(process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
@@ -129,8 +129,8 @@ def test_a_caller_takes_over_from_one_that_was_killed(
     with lab.calling("one", profile="long") as one, lab.calling("one", profile="long") as other:
         wait_until(folder.checkpoint.exists, "the first checkpoint")
         callers = [one, other]
-        at_work = next(c for c in callers if children_of(c.pid))
-        (child,) = children_of(at_work.pid)
+        at_work = next(c for c in callers if trainers_of(c.pid))
+        (child,) = trainers_of(at_work.pid)
         at_work.kill()
         at_work.wait(timeout=PATIENCE_S)
         wait_until(lambda: not is_alive(child), "the orphan's end")
