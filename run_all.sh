@@ -84,7 +84,8 @@ test)
   "$py" -m ruff check .
   "$py" -m ruff format --check .
   "$py" -m mypy
-  exec "$py" -m pytest "$@"
+  # a file of tests stays together: its tests share what was trained for them
+  exec "$py" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
   ;;
 notebooks)
   make_environment dev "$root/requirements/lock.txt" "$root/requirements/lock-dev.txt"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from lab import Lab, assert_clear, write_registry
 
@@ -15,6 +17,8 @@ from ssa.datasets.base import DATASETS
 # A machine may be slow or shared: how long an example takes says nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the processors
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -54,7 +54,7 @@ def unstorable_name(path: Path) -> str:
         readable = os.fsencode(path).decode(errors="backslashreplace")
         return (
             f"The name of {readable} is not UTF-8, so that no record of a run could hold it. "
-            "Rename the image and its mask, e.g. `convmv -r -f latin1 -t utf8 --notest FOLDER`."
+            "Rename the image and its mask; convmv does so for whole folders."
         )
     return ""
 
