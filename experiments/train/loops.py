@@ -15,6 +15,9 @@ import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, ValLoop
+from mmengine.runner.amp import autocast
+
+from experiments.train.predictions import classified
 
 TRAIN, EVALUATE = 0, 1
 
@@ -105,7 +108,11 @@ class StatelessValLoop(ValLoop):
         """Evaluate one batch."""
         seed_torch(self.seed, EVALUATE, idx * get_world_size() + get_rank())
         for part in like_sized(data_batch):
-            super().run_iter(idx, part)
+            self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=part)
+            with torch.no_grad(), autocast(enabled=self.fp16):
+                samples = classified(self.runner.model, part)
+            self.evaluator.process(data_samples=samples, data_batch=part)
+            self.runner.call_hook("after_val_iter", batch_idx=idx, data_batch=part, outputs=samples)
 
 
 def like_sized(batch: Any) -> list[Any]:
