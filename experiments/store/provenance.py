@@ -27,7 +27,14 @@ ALTERNATIVES = ("ssa.classifiers.", "ssa.backbones.", "ssa.heads.", "ssa.dataset
 SHARED = ("ssa.classifiers.parts.",)
 #: modules of the harness that can change a number in a run; the others carry it
 _TRAINING = (
-    *("components", "config", "hooks", "loops", "metric", "optimizer", "predictions", "trainer"),
+    "components",
+    "config",
+    "hooks",
+    "loops",
+    "metric",
+    "optimizer",
+    "predictions",
+    "trainer",
 )
 RUNNING = frozenset({"experiments.store.areas", *(f"experiments.train.{n}" for n in _TRAINING)})
 #: modules of the method that cannot
