@@ -17,20 +17,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.machine import module_command
+
+if TYPE_CHECKING:  # a call's imports are part of what is measured
+    from benchmarks.record import Benchmark, Clock
 
 PROFILE = "quick"
 LIMIT_S, LIMIT_MB = 20.0, 1000.0
@@ -179,28 +180,24 @@ def measure(results: Path, seeds: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def describe(measured: dict[str, dict[str, Any]], records: int) -> dict[str, Any]:
+def describe(measured: dict[str, dict[str, Any]], records: int, clock: Clock) -> Benchmark:
     """The benchmark's record."""
-    import platform
+    from benchmarks.record import Benchmark, Figure
 
-    from experiments.machine import cpu_count, cpu_name, git_commit
-
-    commit, dirty = git_commit()
-    return {
-        "benchmark": "assemble",
-        "records": records,
-        "profile": PROFILE,
-        "limit_s": LIMIT_S,
-        "limit_mb": LIMIT_MB,
-        "device": cpu_name(),
-        "processors": cpu_count(),
-        "python": platform.python_version(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "load": list(os.getloadavg()),
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "calls": measured,
-    }
+    usual, every = measured["default"], measured["every seed"]
+    return Benchmark(
+        benchmark="assemble",
+        title=f"All tables from a store of {records} records",
+        command="./run_all.sh bench assemble",
+        setting={"records": records, "profile": PROFILE},
+        machine=clock.machine(),
+        figures=(
+            Figure(name="a call", value=usual["total_s"], unit="s", goal=LIMIT_S),
+            Figure(name="a call, memory", value=usual["peak_memory_mb"], unit="MB", goal=LIMIT_MB),
+            Figure(name="a call with every seed", value=every["total_s"], unit="s"),
+        ),
+        details=measured,
+    )
 
 
 def main() -> None:
@@ -215,6 +212,9 @@ def main() -> None:
     if given.measure:
         print(json.dumps(measure_here(given.measure, given.seeds, began)))
         return
+    from benchmarks.record import Clock
+
+    clock = Clock()
     with tempfile.TemporaryDirectory(prefix="ssa-synthetic-") as folder:
         results = Path(folder) / "results"
         print(f"writing {given.records} synthetic records to {results}", file=sys.stderr)
@@ -226,16 +226,11 @@ def main() -> None:
             "default": measure(results, min(usual, seeds)),
             "every seed": measure(results, seeds),
         }
-    document = describe(measured, records)
-    text = json.dumps(document, indent=1) + "\n"
-    print(text, end="")
+    record = describe(measured, records, clock)
+    print(record.model_dump_json(indent=1))
     if given.out:
-        from experiments.files import write_atomically
-
-        write_atomically(given.out / "assemble.json", text)
-    usual_call = measured["default"]
-    over = usual_call["total_s"] > LIMIT_S or usual_call["peak_memory_mb"] > LIMIT_MB
-    sys.exit(int(over))
+        record.write(given.out)
+    sys.exit(int(any(figure.met is False for figure in record.figures)))
 
 
 def count_all(results: Path) -> None:

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from benchmarks.record import Benchmark, Clock, Figure
 from experiments.declare.load import load_registry
 from experiments.machine import cpu_name
 from ssa.classifiers import PixelClassifier
@@ -291,6 +292,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args(arguments)
+    where = torch.device(options.device)
+    clock = Clock(device_name(where) if where.type == "cuda" and torch.cuda.is_available() else "")
     try:
         results = list(_measured(options))
     except SsaError as error:
@@ -298,13 +301,42 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     for result in results:
-        kind = torch.device(options.device).type
-        name = result.model
-        if result.classifier not in (METHOD_CLASSIFIER, NO_CLASSIFIER):
-            name += f"_{result.classifier}"
-        path = folder / f"latency_{name}_{kind}_{result.dtype}.json"
-        path.write_text(result.model_dump_json(indent=2) + "\n")
+        _record(result, torch.device(options.device).type, clock).write(folder)
     show(results)
+
+
+def _record(result: Latency, kind: str, clock: Clock) -> Benchmark:
+    name = result.model
+    if result.classifier not in (METHOD_CLASSIFIER, NO_CLASSIFIER):
+        name += f"_{result.classifier}"
+    method = f"{result.model} {result.classifier}"
+    return Benchmark(
+        benchmark="latency",
+        part=f"{name}_{kind}_{result.dtype}",
+        title=f"Inference of {method} beside {result.baseline}",
+        command=f"./run_all.sh bench latency {result.model}",
+        setting=result.model_dump(
+            include={"size", "num_classes", "batch", "dtype", "threads", "rounds"}
+        ),
+        machine=clock.machine(),
+        figures=(
+            _figure(method, result.ratio, "×", beside=result.baseline),
+            _figure(method, result.method_ms, "ms"),
+            _figure(result.baseline, result.baseline_ms, "ms"),
+        ),
+        details=result.model_dump(),
+    )
+
+
+def _figure(name: str, spread: Spread, unit: str, beside: str = "") -> Figure:
+    return Figure(
+        name=name,
+        value=spread.median,
+        unit=unit,
+        beside=beside,
+        low=spread.lower_quartile,
+        high=spread.upper_quartile,
+    )
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sized
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +25,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.machine import cpu_name
+from benchmarks.record import Benchmark, Clock, Figure
 from ssa.datasets import DataSet, Layout, find
 from ssa.datasets.digest import content_digest
 from ssa.datasets.palette import colours
@@ -36,6 +34,7 @@ from ssa.datasets.segmentation import PairedFolder
 
 BATCH = 8
 BASE = "mmsegmentation"
+GOAL = 1.5  # times its images a second
 
 
 class Mmsegmentation(Dataset[Any]):
@@ -199,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
         "rounds": given.rounds,
         "workers": given.workers,
     }
-    load_before = os.getloadavg()[0]
+    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         root = given.root or Path(folder) / "made"
         if given.name:
@@ -216,24 +215,32 @@ def main(arguments: list[str] | None = None) -> None:
         rows = measure(pairs, setting, digest, Path(folder) / "packed")
     for row in rows:
         print(json.dumps(row), flush=True)
-    report = {
-        "setting": setting,
-        "environment": {
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "torch": torch.__version__,
-            "opencv": cv2.__version__,
-            "processor": cpu_name(),
-            "cores": os.cpu_count(),
-            # above the number of workers, other work disturbed the times; compare the ratios
-            "load_average_before": load_before,
-            "load_average_after": os.getloadavg()[0],
-        },
-        "measurements": rows,
-    }
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / f"loading_{given.name or 'made'}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"Written: {path}")
+    record = Benchmark(
+        benchmark="loading",
+        part=given.name or "made",
+        title=f"Images a second of one worker, {setting['data']}",
+        command="./run_all.sh bench loading" + (f" {given.name} --root DIR" if given.name else ""),
+        setting=setting | {"opencv": cv2.__version__},
+        machine=clock.machine(),
+        figures=tuple(_figures(rows)),
+        details=rows,
+    )
+    print(f"Written: {record.write(given.out)}")
+
+
+def _figures(rows: list[dict[str, Any]]) -> Iterator[Figure]:
+    for row in rows:
+        name, times = f"{row['variant']}, {row['workers']} workers", row["times_mmsegmentation"]
+        yield Figure(
+            name=name,
+            value=row["images_per_second"],
+            unit="images/s",
+            low=row["lowest"],
+            high=row["highest"],
+            better="higher",
+        )
+        if row["variant"] != BASE:
+            yield Figure(name=name, value=times, unit="×", beside=BASE, better="higher", goal=GOAL)
 
 
 if __name__ == "__main__":

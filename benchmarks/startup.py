@@ -11,20 +11,18 @@ stands beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.files import write_atomically
-from experiments.machine import PROJECT, cpu_count, cpu_name, git_commit, module_command
+from benchmarks.record import Benchmark, Clock, Figure
+from experiments.machine import PROJECT, module_command
 
 LIMIT_S = 0.6
 SHIPPED = ["--results", str(PROJECT / "results" / "reference")]
@@ -78,26 +76,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="calls of each")
     parser.add_argument("--out", type=Path, help="folder that startup.json is written to")
     given = parser.parse_args()
+    clock = Clock()
     measured = {name: measure(*call, given.repeats) for name, call in CALLS.items()}
-    commit, dirty = git_commit()
-    document = {
-        "benchmark": "startup",
-        "limit_s": LIMIT_S,
-        "repeats": given.repeats,
-        "device": cpu_name(),
-        "processors": cpu_count(),
-        "python": platform.python_version(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "load": list(os.getloadavg()),
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "calls": measured,
-    }
-    text = json.dumps(document, indent=1) + "\n"
-    print(text, end="")
+    record = Benchmark(
+        benchmark="startup",
+        title="Seconds until the quick verbs have answered",
+        command="./run_all.sh bench startup",
+        setting={"repeats": given.repeats},
+        machine=clock.machine(),
+        figures=tuple(_figures(measured)),
+        details=measured,
+    )
+    print(record.model_dump_json(indent=1))
     if given.out:
-        write_atomically(given.out / "startup.json", text)
-    sys.exit(int(measured["list"]["processor_s"] > LIMIT_S))
+        record.write(given.out)
+    sys.exit(int(any(figure.met is False for figure in record.figures)))
+
+
+def _figures(measured: dict[str, dict[str, Any]]) -> Iterator[Figure]:
+    for name, seconds in measured.items():
+        goal = LIMIT_S if name == "list" else None
+        yield Figure(name=f"{name}, processor", value=seconds["processor_s"], unit="s", goal=goal)
+        yield Figure(name=f"{name}, wall clock", value=seconds["total_s"], unit="s")
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ def latencies(request: Request, row: Row, model: str) -> Iterator[str]:
     for results in dict.fromkeys((request.workspace.results, request.workspace.reference)):
         for path in sorted((results / "benchmarks").glob(f"latency_{model}_*.json")):
             try:
-                found = json.loads(path.read_text())
+                found = json.loads(path.read_text())["details"]
                 about = {found["classifier"], "softmax"}
                 ratio, device, printed = found["ratio"], found["device"], found["reported_ratio"]
                 text = (

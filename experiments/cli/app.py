@@ -213,7 +213,7 @@ def doctor(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="assemble, classifier, latency, loading or startup.")],
+    name: Annotated[str, typer.Argument(help="classifier, networks, table, …; compare, page.")],
     results: ResultsOption = DEFAULT_RESULTS,
 ) -> None:
     """Measure speed and memory side by side; further options go to the benchmark (see its --help).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.latency import Spread, deployed_network, measure, reported_latency
+from benchmarks.record import read
 from ssa.errors import SsaError
 from ssa.models import build_segmentor, load_model_card
 
@@ -102,9 +102,13 @@ def test_command_writes_a_record(tmp_path):
     command = [sys.executable, "-m", "benchmarks.latency", "seaformer_b", "--out", str(tmp_path)]
     options = ["--size", "64", "--rounds", "3", "--warmup", "1", "--device", "cpu"]
     subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
-    record = json.loads((tmp_path / "latency_seaformer_b_cpu_float32.json").read_text())
-    assert record["model"] == "seaformer_b"
-    assert record["ratio"]["median"] > 0
+    record = read(tmp_path / "latency_seaformer_b_cpu_float32.json")
+    assert record.details["model"] == "seaformer_b"
+    ratio, milliseconds, _ = record.figures
+    assert ratio.unit == "×"
+    assert ratio.beside == "seaformer_b softmax"
+    assert ratio.value == record.details["ratio"]["median"] > 0
+    assert milliseconds.unit == "ms"
     wrong = subprocess.run(
         [*command[:3], "seaformer_x", *options], cwd=ROOT, check=False, capture_output=True
     )

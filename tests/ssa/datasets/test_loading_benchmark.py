@@ -12,7 +12,7 @@ def test_it_compares_files_and_packed_images_with_mmsegmentation(tmp_path: Path)
     small = ["--made", "128x96", "--scale", "128", "96", "--crop", "64", "64"]
     main([*small, "--images", "16", "--rounds", "2", "--workers", "0", "--out", str(tmp_path)])
     report = json.loads((tmp_path / "loading_made.json").read_text())
-    rows = {row["variant"]: row for row in report["measurements"]}
+    rows = {row["variant"]: row for row in report["details"]}
     assert list(rows) == [BASE, "files", "packed"]
     assert rows[BASE]["times_mmsegmentation"] == 1.0
     for row in rows.values():
