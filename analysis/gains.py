@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from analysis.style import BLUE
+from analysis.style import BLUE, PNG_DPI
 
 COLUMN_INCHES = 6.3
 ROW_INCHES = 0.36
@@ -57,7 +57,12 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="an exported results/tables/*.json")
     parser.add_argument("picture", type=Path, help="where to: .png, .pdf or .svg")
     options = parser.parse_args()
-    document = json.loads(options.table.read_text())
+    try:
+        document = json.loads(options.table.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"Error: cannot read {options.table} ({error}); `./run_all.sh export TABLE` writes it."
+        ) from None
     first = document["rows"][0]
     size = "" if document["profile"] == "paper" else ", scaled down,"
     title = (
@@ -67,7 +72,7 @@ def main() -> None:
     matplotlib.rcParams["pdf.fonttype"] = 42  # embed fonts as such, not as outlines
     figure = draw_gains(document["rows"], title)
     options.picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.picture, dpi=160, metadata={"Software": None})
+    figure.savefig(options.picture, dpi=PNG_DPI, metadata={"Software": None})
 
 
 if __name__ == "__main__":

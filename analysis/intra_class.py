@@ -25,8 +25,8 @@ from analysis.style import (
     VERMILION,
     dots,
     hide_axes,
-    new_figure,
     outline,
+    pictures_and_spaces,
 )
 from analysis.tsne import FIXED_STAR_SIZE, STAR_SIZE, feature_space, fixed_of
 from experiments.draw.inspection import RunInspection
@@ -137,20 +137,10 @@ def draw(material: Material) -> Drawn:
     clouds = clouds_of(material)
     style = material.drawing.style
     name = base.provenance.class_names[focus]
-    if style == "text":
-        figure = new_figure(style, 2.75)
-        outer = figure.add_gridspec(1, 1 + len(clouds), width_ratios=[0.95] + [1] * len(clouds))
-        rows = -(-len(images) // 2)
-        block = outer[0].subgridspec(rows, 2)
-        picture_axes = [figure.add_subplot(block[i // 2, i % 2]) for i in range(len(images))]
-        cloud_axes = [figure.add_subplot(outer[0, 1 + i]) for i in range(len(clouds))]
-    else:
-        figure = new_figure(style, 3.1)
-        outer = figure.add_gridspec(2, 1, height_ratios=[0.9, 1.65])
-        block = outer[0].subgridspec(1, len(images))
-        picture_axes = [figure.add_subplot(block[0, i]) for i in range(len(images))]
-        spaces = outer[1].subgridspec(1, len(clouds))
-        cloud_axes = [figure.add_subplot(spaces[0, i]) for i in range(len(clouds))]
+    lines = 1 if style == "text" else 2
+    figure, picture_axes, cloud_axes = pictures_and_spaces(
+        style, base.images[images[0]].image.shape, len(images), len(clouds), lines
+    )
     for place, (axes, number) in enumerate(zip(picture_axes, images)):
         image = base.images[number]
         axes.imshow(image.image)
@@ -160,12 +150,13 @@ def draw(material: Material) -> Drawn:
         for spine in axes.spines.values():
             spine.set_color(colour)
             spine.set_linewidth(1.6)
-        axes.set_title(f"Image {place + 1}", pad=3, fontsize=6)
+        axes.set_title(f"Image {place + 1}", pad=2, fontsize=6)
     for axes, cloud in zip(cloud_axes, clouds):
         draw_cloud(axes, cloud)
     figure.legend(
         handles=_handles(len(images)),
-        loc="outside lower center",
+        loc="lower center",
+        borderaxespad=0.1,
         ncols=len(images) + 2 if style == "text" else 3,
         handletextpad=0.3,
         columnspacing=1.2,

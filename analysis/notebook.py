@@ -23,6 +23,7 @@ import pandas as pd
 from analysis.captions import WRAP, setting
 from analysis.kinds import Drawn, draw
 from analysis.reading import Material, read_material
+from analysis.style import lay_out
 from experiments.declare.figure import DEFAULT_PROFILE
 from experiments.declare.load import load_registry
 from experiments.errors import StoreError
@@ -202,6 +203,7 @@ class StoredFigure:
     def picture(self) -> Picture:
         """As a PNG for the screen."""
         figure = self.drawn.figure
+        lay_out(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=SCREEN_DPI, metadata={"Software": None})
         width = round(figure.get_size_inches()[0] * PIXELS_AN_INCH)

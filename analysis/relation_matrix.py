@@ -72,7 +72,7 @@ def draw(material: Material) -> Drawn:
     rows = -(-len(flat) // columns)
     margin = 0.62 if len(names) <= MOST_NAMED else 0.3
     side = (WIDTH_INCHES[style] - margin - 0.5) / columns
-    figure = new_figure(style, rows * (side + 0.15) + margin - 0.08)
+    figure = new_figure(style, rows * (side + 0.15) + margin - 0.08, tight=True)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     norm = PowerNorm(0.5, 0, 1)
     for axes in grid.flat[len(flat) :]:

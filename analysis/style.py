@@ -22,7 +22,7 @@ from experiments.declare.figure import Style
 from experiments.files import write_atomically
 
 WIDTH_INCHES: dict[Style, float] = {"column": 3.25, "text": 6.75}
-PNG_DPI = 200
+PNG_DPI = 300
 
 #: Okabe and Ito's colours, readable for every kind of colour vision; ordered so that neighbours
 #: also differ in grey
@@ -96,11 +96,78 @@ def new_figure(style: Style, height: float, *, tight: bool = False) -> Figure:
         height: inches.
         tight: hardly any space between pictures.
     """
-    figure = Figure(figsize=(WIDTH_INCHES[style], height), layout="constrained")
+    # laid out at the resolution of the PNG: letters are narrower or wider at another
+    figure = Figure(figsize=(WIDTH_INCHES[style], height), dpi=PNG_DPI, layout="constrained")
     if tight:
-        engine = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+        engine = ConstrainedLayoutEngine(
+            w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01, compress=True
+        )
         figure.set_layout_engine(engine)
     return figure
+
+
+def pictures_and_spaces(
+    style: Style, shape: tuple[int, ...], num_pictures: int, num_spaces: int, legend_lines: int
+) -> tuple[Figure, list[Axes], list[Axes]]:
+    """Small pictures of one shape and square panels, so sized that they leave no band between.
+
+    In a text's width the pictures stand in two columns that are as high as the panels beside them;
+    in a column's width they stand in one line above the panels, two a line.
+
+    Args:
+        style: width.
+        shape: (height, width, …) of a picture in pixels.
+        num_pictures: how many pictures.
+        num_spaces: how many panels.
+        legend_lines: lines of a legend at the lower edge.
+
+    Returns:
+        The figure, the pictures' axes, the panels' axes.
+    """
+    width, ratio = WIDTH_INCHES[style], shape[1] / shape[0]
+    edge, gap, title = 0.04, 0.07, 0.17  # inches
+    columns, rows = (2, -(-num_pictures // 2)) if style == "text" else (num_pictures, 1)
+    if style == "text":
+        # rows · picture + (rows − 1) · title = side, and all stand side by side in the width
+        taken = 2 * edge + (columns - 1) * gap + num_spaces * gap
+        share = columns * ratio / rows
+        side = (width - taken + share * (rows - 1) * title) / (share + num_spaces)
+        high = (side - (rows - 1) * title) / rows
+        height = title + side
+        left = edge + columns * (high * ratio + gap)
+        spaces = [(left + i * (side + gap), height, side, side) for i in range(num_spaces)]
+    else:
+        high = (width - 2 * edge - (columns - 1) * gap) / columns / ratio
+        side = (width - 2 * edge - gap) / 2
+        height = title + high
+        spaces = [
+            (
+                edge + i % 2 * (side + gap),
+                height + (i // 2 + 1) * (title + side),
+                side,
+                side,
+            )
+            for i in range(num_spaces)
+        ]
+        height += -(-num_spaces // 2) * (title + side)
+    wide = high * ratio
+    pictures = [
+        (
+            edge + i % columns * (wide + gap),
+            title + high + i // columns * (high + title),
+            wide,
+            high,
+        )
+        for i in range(num_pictures)
+    ]
+    total = height + 0.04 + 0.15 * legend_lines
+    figure = Figure(figsize=(width, total), dpi=PNG_DPI)
+
+    def axes(box: tuple[float, float, float, float]) -> Axes:
+        x, bottom, w, h = box  # the lower edge is counted from the figure's top
+        return figure.add_axes((x / width, 1 - bottom / total, w / width, h / total))
+
+    return figure, [axes(box) for box in pictures], [axes(box) for box in spaces]
 
 
 def dots(axes: Axes, points: NDArray[np.floating], **look: Any) -> None:
@@ -114,9 +181,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     Raises:
         StoreError: the disk is full or may not be written.
     """
-    # laid out once: every further pass would move things by a hair
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
     paths = []
     for suffix, metadata in (
         (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
@@ -128,6 +193,38 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         write_atomically(path, buffer.getvalue())
         paths.append(path)
     return paths
+
+
+def lay_out(figure: Figure) -> None:
+    """Lay a figure out so that all its text lies within it, and titles of a row at one height.
+
+    Constrained layout forgets the labels of axes that it has made smaller to keep their aspect.
+    What they need beyond the canvas is taken from the sides, and added below and above.
+    """
+    engine = figure.get_layout_engine()
+    for _ in range(4):
+        figure.draw_without_rendering()
+        left, bottom, right, top = overflow(figure)
+        if not isinstance(engine, ConstrainedLayoutEngine) or max(left, bottom, right, top) <= 0:
+            break
+        width, height = figure.get_size_inches()
+        x, y, w, h = engine.get()["rect"]
+        # what is kept for the text stays as high, in a higher figure
+        higher = height + bottom + top
+        y, h = (y * height + bottom) / higher, h * height / higher
+        figure.set_size_inches(width, higher)
+        rect = (x + left / width, y, w - (left + right) / width, h)
+        engine.set(rect=rect)
+    figure.align_titles()
+    figure.set_layout_engine("none")  # every further pass would move things by a hair
+
+
+def overflow(figure: Figure) -> tuple[float, float, float, float]:
+    """By how many inches what is drawn passes the canvas: left, bottom, right, top."""
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    sides = (-drawn.x0, -drawn.y0, drawn.x1 - width, drawn.y1 - height)
+    left, bottom, right, top = (max(0.0, round(float(side), 3)) for side in sides)
+    return left, bottom, right, top
 
 
 def pretty(label: str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.embedding import embedded_once, mean_cosine, thinned
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
-from analysis.style import BLUE, ORANGE, PALE, dots, hide_axes, new_figure, outline, paint
+from analysis.style import BLUE, ORANGE, PALE, dots, hide_axes, outline, paint, pictures_and_spaces
 from experiments.declare.figure import Style
 from experiments.draw.inspection import InspectedImage, RunInspection
 
@@ -178,29 +178,19 @@ def draw_panels(
         number: of the chosen image.
         style: width.
     """
-    pictures = 2 + len(inspections)
-    if style == "text":
-        picture_rows = -(-pictures // 2)
-        figure = new_figure(style, 0.24 + (6.75 / (len(panels) + 1.05)))
-        outer = figure.add_gridspec(1, 1 + len(panels), width_ratios=[1.05] + [1] * len(panels))
-        block = outer[0].subgridspec(picture_rows, 2)
-        picture_axes = [figure.add_subplot(block[i // 2, i % 2]) for i in range(pictures)]
-        space_axes = [figure.add_subplot(outer[0, 1 + i]) for i in range(len(panels))]
-    else:
-        rows = -(-len(panels) // 2)
-        figure = new_figure(style, 0.35 + 3.25 / pictures + 0.18 + 1.65 * rows)
-        outer = figure.add_gridspec(2, 1, height_ratios=[3.25 / pictures, 1.65 * rows])
-        block = outer[0].subgridspec(1, pictures)
-        picture_axes = [figure.add_subplot(block[0, i]) for i in range(pictures)]
-        spaces = outer[1].subgridspec(rows, 2)
-        space_axes = [figure.add_subplot(spaces[i // 2, i % 2]) for i in range(len(panels))]
+    shape = inspections[0].images[number].image.shape
+    lines = 1 if style == "text" else 2
+    figure, picture_axes, space_axes = pictures_and_spaces(
+        style, shape, 2 + len(inspections), len(panels), lines
+    )
     draw_pictures(picture_axes, inspections, titles, number)
     for axes, panel in zip(space_axes, panels):
         draw_space(axes, panel)
     name = inspections[0].provenance.class_names[panels[0].focus]
     figure.legend(
         handles=legend_handles(name, adapted=any(len(panel.adapted) for panel in panels)),
-        loc="outside lower center",
+        loc="lower center",
+        borderaxespad=0.1,
         ncols=4 if style == "text" else 2,
         handletextpad=0.3,
         columnspacing=1.2,
