@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -96,10 +97,11 @@ def _check_room(slots: int, channels: int, size: int) -> None:
 
 
 def _available_bytes() -> int | None:
-    """What the system can still give, as Linux says it; None elsewhere."""
-    try:
+    """What the system or a container's limit leaves, as Linux says it; None elsewhere."""
+    sizes = []
+    with contextlib.suppress(OSError):
         lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    sizes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * sizes[0] if sizes else None
+        sizes += [1024 * int(one.split()[1]) for one in lines if one.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(sizes, default=None)
