@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ssa.classifiers.parts.clustering import full_precision
-from ssa.heads.classifier_head import ClassifierHead
+from ssa.heads.classifier_head import ClassifierHead, UnsupportedHeadError
 from ssa.losses.precision import at_least_float32
 
 
@@ -50,6 +50,9 @@ class GuidedClassifierHead(ClassifierHead):
 
     Args:
         decode_head, classifier, init_cfg: as for :class:`ClassifierHead`.
+
+    Raises:
+        UnsupportedHeadError: as :class:`ClassifierHead`, or one of the two is missing.
     """
 
     def __init__(
@@ -59,6 +62,12 @@ class GuidedClassifierHead(ClassifierHead):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(decode_head, classifier, init_cfg)
+        for part in ("reconstruct", "fuse"):
+            if not hasattr(self.decode_head, part):
+                raise UnsupportedHeadError(
+                    f"{type(self.decode_head).__name__} has no {part}(), which guidance stands "
+                    "between; wrap a CGRHead, or take ClassifierHead."
+                )
         self.guidance = ContextGate(self.decode_head.channels)
 
     def features(self, *inputs: Any) -> Tensor:
