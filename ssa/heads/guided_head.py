@@ -12,9 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ssa.classifiers.parts.clustering import full_precision
 from ssa.heads.classifier_head import ClassifierHead, UnsupportedHeadError
-from ssa.losses.precision import at_least_float32
 
 
 class ContextGate(nn.Module):
@@ -74,7 +72,6 @@ class GuidedClassifierHead(ClassifierHead):
         """Features (B, D, h, w) gated by class context from a first application."""
         maps = self.decode_head.reconstruct(*inputs)
         first = self.classifier(self.decode_head.fuse(maps))
-        with full_precision(maps.device):  # over a large map a half precision's shares are 0
-            masks = at_least_float32(first).flatten(2).softmax(dim=2)  # (B, K, N), over positions
-            context = at_least_float32(maps).flatten(2) @ masks.transpose(1, 2)  # (B, D, K)
-        return maps * self.guidance(context.to(maps.dtype)) + maps
+        masks = first.flatten(2).softmax(dim=2)  # (B, K, N), each class over positions
+        context = maps.flatten(2) @ masks.transpose(1, 2)  # (B, D, K)
+        return maps * self.guidance(context) + maps
