@@ -62,7 +62,7 @@ def _require_inherited(cls: type) -> None:
             raise _refusal(cls, f"its own {method}() would be left out")
 
 
-def _built(config: dict[str, Any]) -> nn.Module:
+def _built(config: dict[str, Any]) -> BaseDecodeHead:
     """The head of a config.
 
     Raises:
@@ -77,7 +77,7 @@ def _built(config: dict[str, Any]) -> nn.Module:
     if isinstance(cls, type):
         _require_inherited(cls)
     try:
-        return cast(nn.Module, MODELS.build(config))
+        return cast(BaseDecodeHead, MODELS.build(config))
     except RuntimeError as error:
         if isinstance(cls, type) and "onedl-mmcv" in str(error):
             reason = "it needs mmcv's compiled operators, which this installation lacks"
