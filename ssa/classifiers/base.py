@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from ssa.classifiers import catalogue
 from ssa.classifiers.config import ClassifierConfig
-from ssa.losses.inputs import check_range, checked_labels
+from ssa.errors import ConfigurationError
+from ssa.losses.inputs import check_ignore_index, check_map, check_range, checked_labels
 from ssa.registry import Registry
 
 
@@ -55,6 +56,10 @@ class PixelClassifier(nn.Module, ABC):
         ignore_index: label value that takes no part.
         align_corners: how the head upsamples logits at test time; classifiers that follow released
             code may upsample otherwise in training and say so.
+
+    Raises:
+        ConfigurationError: fewer than one channel or two classes, or a dropout of everything.
+        LossInputError: ``ignore_index`` is no integer of 32 bits.
     """
 
     #: the class of this classifier's configuration object
@@ -73,6 +78,8 @@ class PixelClassifier(nn.Module, ABC):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
+        _check_settings(channels, num_classes, dropout_ratio)
+        check_ignore_index(ignore_index)
         self.channels = channels
         self.num_classes = num_classes
         self.config = self.Config.preset(self.Config.default_preset) if config is None else config
@@ -81,6 +88,9 @@ class PixelClassifier(nn.Module, ABC):
         self.dropout: nn.Module = (
             nn.Dropout2d(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
         )
+        #: whether this is a copy that :meth:`deploy` made
+        self.deployed = False
+        self.register_forward_pre_hook(_check_features)
 
     @property
     def terms_per_device(self) -> tuple[str, ...]:
@@ -111,12 +121,22 @@ class PixelClassifier(nn.Module, ABC):
                 batch size or device (:func:`ssa.losses.inputs.checked_labels`).
             LabelRangeError: a label is neither a class nor the ignore value (on the CPU; other
                 devices raise their own assertion).
+            ConfigurationError: this is a deployed copy, which lacks terms and memories.
         """
+        if self.deployed:
+            raise ConfigurationError(
+                f"A deployed copy of {type(self).__name__} lacks what only training needs; take "
+                "the loss of the classifier that deploy() was called on."
+            )
+        return self._loss(features, self._checked(features, labels))
+
+    def _checked(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Labels (B, H, W), int64, that belong to the features; see :meth:`loss`."""
         ids = checked_labels(
             features, labels, channels=self.channels, ignore_index=self.ignore_index
         )
         check_range(ids, self.num_classes, self.ignore_index)
-        return self._loss(features, ids.long())
+        return ids.long()
 
     @abstractmethod
     def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -136,7 +156,32 @@ class PixelClassifier(nn.Module, ABC):
         # told to be copied already, as None: a memory of gigabytes is dropped, not copied first
         dropped = [getattr(self, name, None) for name in self.training_only]
         memo: dict[int, Any] = {id(child): None for child in dropped if child is not None}
-        return copy.deepcopy(self, memo).eval()
+        deployed = copy.deepcopy(self, memo).eval()
+        deployed.deployed = True
+        return deployed
+
+
+def _check_settings(channels: int, num_classes: int, dropout_ratio: float) -> None:
+    if channels < 1:
+        raise ConfigurationError(
+            f"A classifier of {channels} channels has nothing to look at; give the channels of "
+            "the decode head's features."
+        )
+    if num_classes < 2:
+        raise ConfigurationError(
+            f"There is nothing to decide among {num_classes} classes; give a foreground its "
+            "background: num_classes=2."
+        )
+    if not dropout_ratio < 1:
+        raise ConfigurationError(
+            f"dropout_ratio {dropout_ratio} leaves no feature; give less than 1, or 0 for none."
+        )
+
+
+def _check_features(classifier: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Before every decision; a loss checks its own."""
+    for features in inputs[:1]:
+        check_map(features, channels=cast(PixelClassifier, classifier).channels, images=False)
 
 
 #: every pixel classifier by its name in tables and configs

@@ -150,7 +150,8 @@ class DncClassifier(PixelClassifier):
             places < self.memory.filled[:, None], own_class, self.num_classes
         ).flatten()
         unit = F.normalize(self.centroids.float(), dim=-1)
-        own = torch.bmm(embeddings.unflatten(0, (self.num_classes, -1)), unit.transpose(1, 2))
+        with full_precision(embeddings.device):
+            own = torch.bmm(embeddings.unflatten(0, (self.num_classes, -1)), unit.transpose(1, 2))
         self._move(embeddings, remembered, self.assign(own.flatten(0, 1), remembered))
         self.counter.advance()
 

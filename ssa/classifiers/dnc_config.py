@@ -35,8 +35,8 @@ class DncConfig(ClassifierConfig):
     samples_per_step: int = Field(20, ge=1)
     #: "memory": Sinkhorn iterations
     sinkhorn_iterations: int = Field(3, ge=1)
-    #: ε of both clusterings
-    epsilon: float = Field(0.05, gt=0)
+    #: ε of both clusterings; exp(2/ε) between the unlike must fit in float32
+    epsilon: float = Field(0.05, ge=0.03)
     #: "bank": batches that fill the bank, the current one included
     bank_steps: int = Field(1000, ge=1)
     #: "bank": labelled pixels kept of a batch (the release has 256 images in a batch)

@@ -25,6 +25,7 @@ from ssa.classifiers.parts.clustering import (
 )
 from ssa.classifiers.parts.ring_memory import RingMemory
 from ssa.classifiers.parts.step_counter import StepCounter
+from ssa.losses.inputs import LossInputError
 from ssa.losses.pixel_losses import upsampled_cross_entropy
 from ssa.processes import gather_rows
 
@@ -173,6 +174,11 @@ class GmmSegClassifier(PixelClassifier):
     def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Terms ``ce`` and ``contrast``; in training mode memory, means and deviations move."""
         config = self.config
+        if self.training and features[:, 0].numel() == 1 and len(list(self.projection.children())):
+            raise LossInputError(
+                "The projection's BatchNorm normalises one value a channel, one image of one "
+                "position; give larger features or more images, or embedding_channels=None."
+            )
         embeddings = self.embed(features)
         log_densities = self.log_densities(embeddings)
         scores = class_layer_norm(self.class_scores(log_densities), self.mask_norm)

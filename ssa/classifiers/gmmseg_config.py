@@ -43,16 +43,16 @@ class GmmSegConfig(ClassifierConfig):
     mean_momentum: float = Field(0.999, ge=0, le=1)
     #: momentum of the standard deviations
     deviation_momentum: float = Field(0.0, ge=0, le=1)
-    #: added to every variance
-    variance_floor: float = Field(0.01, ge=0)
+    #: added to every variance; below 1e-6 a component of equal embeddings has a density of 0/0
+    variance_floor: float = Field(0.01, ge=1e-6)
     #: weight of the component contrast
     contrast_weight: float = Field(0.01, ge=0)
     #: index k·P + p that the contrast takes for "ignored" although it is a component; None: none
     lost_target: int | None = 255
     #: Sinkhorn iterations of the E step
     sinkhorn_iterations: int = Field(3, ge=1)
-    #: ε of Sinkhorn
-    sinkhorn_epsilon: float = Field(0.05, gt=0)
+    #: ε of Sinkhorn; exp(2/ε) between the unlike must fit in float32
+    sinkhorn_epsilon: float = Field(0.05, ge=0.03)
 
     @model_validator(mode="after")
     def _memory_holds_a_step(self) -> Self:

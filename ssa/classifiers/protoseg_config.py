@@ -43,7 +43,7 @@ class ProtoSegConfig(ClassifierConfig):
     distance_weight: float = Field(0.001, ge=0)
     #: Sinkhorn iterations
     sinkhorn_iterations: int = Field(3, ge=1)
-    #: ε of Sinkhorn
-    sinkhorn_epsilon: float = Field(0.05, gt=0)
+    #: ε of Sinkhorn; exp(2/ε) between the unlike must fit in float32
+    sinkhorn_epsilon: float = Field(0.05, ge=0.03)
     #: weights of the classes in the cross-entropy, None for 1
     class_weights: tuple[float, ...] | None = None

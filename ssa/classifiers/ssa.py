@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
+from ssa.classifiers.parts.clustering import full_precision
 from ssa.classifiers.parts.position_encoding import build_position_encoding
 from ssa.classifiers.parts.prototypes import (
     FoldedAdapter,
@@ -25,6 +26,7 @@ from ssa.classifiers.parts.prototypes import (
 from ssa.classifiers.parts.teacher import Guide, Teacher, guide_from
 from ssa.classifiers.softmax import segmentation_convolution
 from ssa.classifiers.ssa_config import SSAConfig
+from ssa.errors import ConfigurationError
 from ssa.losses.boundary import boundary_mask
 from ssa.losses.distillation import response_loss, semantic_loss, spatial_loss
 from ssa.losses.segmentation import segmentation_losses
@@ -269,7 +271,7 @@ class SSAClassifier(PixelClassifier):
         segment("teacher_", taught.logits, config.teacher_ce_weight, config.teacher_dice_weight)
 
         # Entropies, relation matrices and their pooled sums want float32 whatever autocast says.
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device):
             terms |= self._distil(student, taught, truth, small)
         return terms
 
@@ -332,8 +334,17 @@ class SSAClassifier(PixelClassifier):
         Args:
             features: (B, D, h, w).
             labels: (B, H, W) or (B, 1, H, W) class ids.
+
+        Raises:
+            ConfigurationError: there is no teacher.
+            LossInputError, LabelRangeError: as :meth:`loss`.
         """
-        labels = labels.reshape(labels.shape[0], *labels.shape[-2:])
+        if self.teacher is None:
+            raise ConfigurationError(
+                "This classifier has no teacher (teacher=False, or a deployed copy); inspect() "
+                "shows the rest."
+            )
+        labels = self._checked(features, labels)
         small = resize_labels(labels, features.shape[2:]).flatten(1)
         valid = torch.where(small == self.ignore_index, -1, small)
         guide = guide_from(valid, self.num_classes, features.dtype)
@@ -380,4 +391,4 @@ def _image_by_image(features: Tensor) -> bool:
 
 def resize_labels(labels: Tensor, size: tuple[int, ...]) -> Tensor:
     """Nearest-neighbour class ids (B, h, w) of (B, H, W), as mmsegmentation's ``resize``."""
-    return F.interpolate(labels[:, None].float(), size=size, mode="nearest")[:, 0].int()
+    return F.interpolate(labels[:, None].float(), size=size, mode="nearest")[:, 0].long()

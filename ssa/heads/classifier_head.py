@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from ssa.classifiers import PixelClassifier, build_classifier
 from ssa.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
-from ssa.errors import ConfigurationError
+from ssa.errors import ConfigurationError, UnknownNameError
+from ssa.losses.inputs import LossInputError, check_range, checked_labels
 
 #: what a head must take from mmsegmentation unchanged for a classifier to stand in for its end
 _INHERITED = ("loss", "loss_by_feat", "predict", "predict_by_feat")
@@ -30,28 +32,57 @@ def require_supported(head: nn.Module) -> None:
     Raises:
         UnsupportedHeadError: it is not; docs/models.md has the table of mmsegmentation's heads.
     """
-    name = type(head).__name__
-
-    def refuse(reason: str) -> None:
-        raise UnsupportedHeadError(
-            f"{name} cannot hold a pixel classifier: {reason}; docs/models.md lists the heads that "
-            "can."
-        )
-
-    if not isinstance(head, BaseDecodeHead):
-        refuse("it is no BaseDecodeHead of mmsegmentation")
-    for method in _INHERITED:
-        owner = next(cls for cls in type(head).__mro__ if method in vars(cls))
-        if owner not in (BaseDecodeHead, BaseCascadeDecodeHead):
-            refuse(f"its own {method}() would be left out")
+    cls = type(head)
+    _require_inherited(cls)
     if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
-        refuse("it has no closing 1×1 convolution conv_seg")
+        raise _refusal(cls, "it has no closing 1×1 convolution conv_seg")
     num_classes: int = cast(Any, head).num_classes
     if head.out_channels != num_classes or num_classes < 2:
-        refuse(
+        raise _refusal(
+            cls,
             f"{head.out_channels} output channels for {num_classes} classes; give "
-            "num_classes: 2 and no out_channels"
+            "num_classes: 2 and no out_channels",
         )
+
+
+def _refusal(cls: type, reason: str) -> UnsupportedHeadError:
+    return UnsupportedHeadError(
+        f"{cls.__name__} cannot hold a pixel classifier: {reason}; docs/models.md lists the heads "
+        "that can."
+    )
+
+
+def _require_inherited(cls: type) -> None:
+    """What a head's class says already: it need not be built, with whatever it needs for that."""
+    if not issubclass(cls, BaseDecodeHead):
+        raise _refusal(cls, "it is no BaseDecodeHead of mmsegmentation")
+    for method in _INHERITED:
+        owner = next(one for one in cls.__mro__ if method in vars(one))
+        if owner not in (BaseDecodeHead, BaseCascadeDecodeHead):
+            raise _refusal(cls, f"its own {method}() would be left out")
+
+
+def _built(config: dict[str, Any]) -> BaseDecodeHead:
+    """The head of a config.
+
+    Raises:
+        UnknownNameError: no head of that name is registered.
+        UnsupportedHeadError: its class cannot hold a classifier, or needs mmcv's operators.
+    """
+    kind = config.get("type")
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        heads = [name for name in MODELS.module_dict if name.endswith("Head")]
+        raise UnknownNameError("decode head", str(kind), heads)
+    if isinstance(cls, type):
+        _require_inherited(cls)
+    try:
+        return cast(BaseDecodeHead, MODELS.build(config))
+    except RuntimeError as error:
+        if isinstance(cls, type) and "onedl-mmcv" in str(error):
+            reason = "it needs mmcv's compiled operators, which this installation lacks"
+            raise _refusal(cls, reason) from None
+        raise
 
 
 def _objective(head: BaseDecodeHead, classifier: PixelClassifier) -> tuple[float, bool]:
@@ -100,6 +131,22 @@ def _without_closing_convolution(init_cfg: Any, head: str) -> Any:
     return rest if "layer" in rest or rest.get("type") == "Pretrained" else None
 
 
+def _labels(samples: Sequence[Any]) -> Tensor:
+    """Labels (B, 1, H, W) of a batch's data samples."""
+    if missing := sum("gt_sem_seg" not in sample for sample in samples):
+        raise LossInputError(
+            f"{missing} of {len(samples)} images have no labels (gt_sem_seg); load them by "
+            "LoadAnnotations in the training pipeline."
+        )
+    labels = [sample.gt_sem_seg.data for sample in samples]
+    if len(sizes := {tuple(one.shape) for one in labels}) > 1:
+        raise LossInputError(
+            f"The labels of one batch have the shapes {sorted(sizes)}; crop or pad images and "
+            "labels to one size."
+        )
+    return torch.stack(labels)
+
+
 @MODELS.register_module()
 class ClassifierHead(BaseModule):
     """A decode head whose last 1×1 convolution is replaced by a pixel classifier.
@@ -132,7 +179,7 @@ class ClassifierHead(BaseModule):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        head = MODELS.build(decode_head) if isinstance(decode_head, dict) else decode_head
+        head = _built(decode_head) if isinstance(decode_head, dict) else decode_head
         require_supported(head)
         self.num_classes: int = head.num_classes
         self.out_channels: int = head.num_classes
@@ -166,13 +213,23 @@ class ClassifierHead(BaseModule):
         Args:
             arguments: what mmsegmentation passes: inputs, (for a cascade) the previous stage's
                 output, the batch's data samples and the train config.
+
+        Raises:
+            LossInputError: labels are missing, or do not belong to the features.
         """
         *inputs, samples, _train_cfg = arguments
         features = self.features(*inputs)
+        labels = _labels(samples)
         if self.losses_of_head:
+            ids = checked_labels(
+                features,
+                labels,
+                channels=self.classifier.channels,
+                ignore_index=self.ignore_index,
+            )
+            check_range(ids, self.num_classes, self.ignore_index)
             terms = self.decode_head.loss_by_feat(self.classifier(features), samples)
             return {name: value for name, value in terms.items() if name.startswith("loss")}
-        labels = torch.stack([sample.gt_sem_seg.data for sample in samples])
         terms = self.classifier.loss(features, labels)
         if self.loss_weight != 1:
             terms = {name: self.loss_weight * value for name, value in terms.items()}

@@ -12,7 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ssa.heads.classifier_head import ClassifierHead
+from ssa.heads.classifier_head import ClassifierHead, UnsupportedHeadError
 
 
 class ContextGate(nn.Module):
@@ -48,6 +48,9 @@ class GuidedClassifierHead(ClassifierHead):
 
     Args:
         decode_head, classifier, init_cfg: as for :class:`ClassifierHead`.
+
+    Raises:
+        UnsupportedHeadError: as :class:`ClassifierHead`, or one of the two is missing.
     """
 
     def __init__(
@@ -57,6 +60,12 @@ class GuidedClassifierHead(ClassifierHead):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(decode_head, classifier, init_cfg)
+        for part in ("reconstruct", "fuse"):
+            if not hasattr(self.decode_head, part):
+                raise UnsupportedHeadError(
+                    f"{type(self.decode_head).__name__} has no {part}(), which guidance stands "
+                    "between; wrap a CGRHead, or take ClassifierHead."
+                )
         self.guidance = ContextGate(self.decode_head.channels)
 
     def features(self, *inputs: Any) -> Tensor:

@@ -21,10 +21,11 @@ def canny_edges(labels: Tensor) -> Tensor:
     """``cv2.Canny(labels, 0.1, 0.2)`` on every map of a batch, as a boolean mask.
 
     Args:
-        labels: (B, h, w) integers, |value| below 8192 (fixed point in 32 bits).
+        labels: (B, h, w) integers of at most 32 bits, ignore values like 65535 or -2³¹ included.
     """
     height, width = labels.shape[-2:]
-    ids = labels.to(torch.int32)
+    # Fixed point of 15 bits on differences of up to 2³⁴: an ignore value of 65535 overflows int32.
+    ids = labels.to(torch.int64)
     rows = torch.arange(-1, height + 1, device=ids.device).clamp(0, height - 1)
     columns = torch.arange(-1, width + 1, device=ids.device).clamp(0, width - 1)
     ids = ids[:, rows][:, :, columns]  # replicated border, which padding lacks for integers

@@ -6,6 +6,8 @@ nothing reaches them that was not checked here.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,70 @@ class LabelRangeError(LossInputError):
         )
 
 
+def check_map(
+    values: Tensor, *, channels: int | None, name: str = "features", images: bool = True
+) -> None:
+    """Check that ``values`` are floating maps (B, C, h, w).
+
+    Args:
+        values: features or logits.
+        channels: the expected C; None takes any.
+        name: what ``values`` are, for the message.
+        images: whether there must be one (a decision may be asked for none, a loss not).
+
+    Raises:
+        LossInputError: they are not.
+    """
+    shape = tuple(values.shape)
+    needed = shape if images else shape[1:]
+    if values.dim() != 4 or not values.is_floating_point() or 0 in needed:
+        raise LossInputError(
+            f"The {name} must be a floating map (B, C, h, w) with something in it, but are "
+            f"{values.dtype} of shape {shape}; give what the decode head computes."
+        )
+    if channels is not None and shape[1] != channels:
+        raise LossInputError(
+            f"The {name} have {shape[1]} channels, but {channels} are expected; build the "
+            "classifier with the channels of the decode head."
+        )
+
+
+def check_ignore_index(ignore_index: int) -> None:
+    """Check that the label value that takes no part is an integer of 32 bits.
+
+    Raises:
+        LossInputError: it is not.
+    """
+    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
+        raise LossInputError(
+            f"ignore_index is {ignore_index!r}, but labels are integers; give one that no class "
+            "has, 255 or -100."
+        )
+    if not _INT32.min <= ignore_index <= _INT32.max:
+        raise LossInputError(
+            f"ignore_index {ignore_index} does not fit in 32 bits; choose a smaller value."
+        )
+
+
+def check_average(average: str) -> None:
+    """Check the divisor of a cross-entropy: ``all`` or ``valid``.
+
+    Raises:
+        LossInputError: it is neither.
+    """
+    if average not in ("all", "valid"):
+        raise LossInputError(
+            f"average is {average!r}; divide by 'all' pixels or by the 'valid' ones."
+        )
+
+
+def _within_transform() -> bool:
+    """Whether a transform of torch.func calls: nothing here could look at a value."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def checked_labels(
     values: Tensor,
     labels: Tensor,
@@ -58,19 +124,15 @@ def checked_labels(
     Raises:
         LossInputError: ``values`` are not a floating map of four dimensions with ``channels``
             channels; labels are not integers, have another layout, batch size or device, or are
-            empty; ``ignore_index`` does not fit in 32 bits.
+            empty; ``ignore_index`` is no integer of 32 bits; within a transform of torch.func.
     """
-    shape = tuple(values.shape)
-    if values.dim() != 4 or not values.is_floating_point() or 0 in shape:
+    if _within_transform():
         raise LossInputError(
-            f"The {name} must be a floating map (B, C, h, w) with something in it, but are "
-            f"{values.dtype} of shape {shape}; give what the decode head computes."
+            "The losses cannot be computed within torch.func (vmap, grad, jacrev); call them on "
+            "the whole batch and take gradients with torch.autograd.grad or backward()."
         )
-    if channels is not None and shape[1] != channels:
-        raise LossInputError(
-            f"The {name} have {shape[1]} channels, but {channels} are expected; build the "
-            "classifier with the channels of the decode head."
-        )
+    check_map(values, channels=channels, name=name)
+    check_ignore_index(ignore_index)
     if labels.dtype not in INTEGER_TYPES:
         raise LossInputError(
             f"The labels are {labels.dtype}, but class ids are integers; convert them with .long()."
@@ -81,18 +143,14 @@ def checked_labels(
             f"The labels must be (B, H, W) or (B, 1, H, W), but have the shape {layout}; give one "
             "class id a pixel, not one-hot maps."
         )
-    if layout[0] != shape[0]:
+    if layout[0] != len(values):
         raise LossInputError(
-            f"There are {layout[0]} label maps for {shape[0]} images; give one a image."
+            f"There are {layout[0]} label maps for {len(values)} images; give one an image."
         )
     if labels.device != values.device:
         raise LossInputError(
             f"The labels are on {labels.device}, but the {name} on {values.device}; move the "
             f"labels with .to({str(values.device)!r})."
-        )
-    if not _INT32.min <= ignore_index <= _INT32.max:
-        raise LossInputError(
-            f"ignore_index {ignore_index} does not fit in 32 bits; choose a smaller value."
         )
     return _as_int32(labels.squeeze(1) if labels.dim() == 4 else labels)
 

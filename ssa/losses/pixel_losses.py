@@ -7,7 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssa.losses.inputs import LossInputError, check_range, checked_labels
+from ssa.losses.inputs import LossInputError, check_average, check_range, checked_labels
+from ssa.losses.precision import at_least_float32
 from ssa.losses.segmentation import segmentation_losses
 
 
@@ -32,15 +33,16 @@ def upsampled_cross_entropy(
         class_weights: (K,) weight of each class, None for 1.
 
     Raises:
-        LossInputError: logits and labels do not belong together, or there is not one weight a
-            class.
+        LossInputError: logits and labels do not belong together, there is not one weight a
+            class, or ``average`` is neither of the two.
         LabelRangeError: a label is neither a class nor the ignore value.
     """
     if class_weights is None:
         return segmentation_losses(
             logits, labels, ignore_index=ignore_index, align_corners=align_corners, average=average
         )[0]
-    num_classes = logits.shape[1]
+    check_average(average)
+    num_classes = logits.shape[1] if logits.dim() > 1 else 0
     ids = checked_labels(logits, labels, channels=None, ignore_index=ignore_index, name="logits")
     check_range(ids, num_classes, ignore_index)
     if class_weights.shape != (num_classes,):
@@ -50,7 +52,9 @@ def upsampled_cross_entropy(
         )
     labels = ids.long()
     size = (labels.shape[1], labels.shape[2])
-    logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=align_corners)
+    logits = at_least_float32(logits)
+    class_weights = class_weights.to(logits)
+    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
     total = F.cross_entropy(
         logits, labels, class_weights, ignore_index=ignore_index, reduction="sum"
     )

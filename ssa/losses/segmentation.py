@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ssa.losses.fused_losses import upsampled_loss_sums
+from ssa.losses.inputs import check_average
 
 
 def segmentation_losses(
@@ -46,10 +47,11 @@ def segmentation_losses(
 
     Raises:
         LossInputError: logits and labels do not belong together
-            (:func:`ssa.losses.inputs.checked_labels`).
+            (:func:`ssa.losses.inputs.checked_labels`), or ``average`` is neither of the two.
         LabelRangeError: a label is neither a class nor the ignore value.
         SecondDerivativeError: in a backward pass with ``create_graph=True``.
     """
+    check_average(average)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     ce_sum, dice_sum, valid, masks = upsampled_loss_sums(

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from ssa.classifiers import CLASSIFIERS
 from ssa.released.conversion import map_backbone_keys, map_segmentor_keys
 from ssa.released.manifest import (
     MissingWeightsError,
@@ -36,6 +37,8 @@ WRAPPINGS = ("module.", "backbone.")
 OWN_ENTRIES = re.compile(r"(num_batches_tracked|relative_position_index)$")
 #: entries of heads: one that does not fit stays random however many others fit
 HEADS = re.compile(r"(decode|auxiliary)_head\.")
+#: entries of the last head that decide
+DECISION = re.compile(r"decode_head\.")
 #: how many names a message lists before it only counts
 LISTED = 8
 
@@ -92,15 +95,18 @@ def load_segmentor(model: nn.Module, config: Mapping[str, Any], path: Path) -> L
         path: the file.
 
     Raises:
-        UnfitWeightsError: unreadable, below 95 % of the network's entries, or an entry of a head
-            has another shape (another number of classes); nothing was loaded.
+        UnfitWeightsError: unreadable, below 95 % of the network's entries, an entry of a head has
+            another shape (another number of classes), or the file was made with another
+            classifier or head: it lacks what decides here, or has what nothing here reads. What
+            only training needs may differ. Nothing was loaded.
     """
     state = read_checkpoint(path)
     ours = model.state_dict()
     own = {key: key for key in state if key in ours}
-    released = map_segmentor_keys(state, config).ours
-    reached = {name for name in released.values() if name in ours}
-    names = released if len(reached) > len(own) else own
+    mapping = map_segmentor_keys(state, config)
+    reached = {name for name in mapping.ours.values() if name in ours}
+    released = len(reached) > len(own)
+    names = mapping.ours if released else {key: key for key in state}
     unlike = [
         f"{name}: {tuple(state[key].shape)} in the file, {tuple(ours[name].shape)} here"
         for key, name in names.items()
@@ -111,7 +117,30 @@ def load_segmentor(model: nn.Module, config: Mapping[str, Any], path: Path) -> L
             f"{path} has a head of another shape, often of another number of classes "
             f"({_some(tuple(unlike))}); build the network with the classes of the file."
         )
+    left = mapping.unused if released else ()
+    lacking = _deciding(set(ours) - set(names.values()))
+    strange = _deciding(name for key, name in names.items() if name not in ours and key not in left)
+    if lacking or strange:
+        parts = [f"lacks {_some(lacking)}"] if lacking else []
+        parts += [f"has {_some(strange)}, which nothing here reads"] if strange else []
+        raise UnfitWeightsError(
+            f"{path} was made with another head or classifier: it {' and '.join(parts)}; build "
+            "the network with the classifier of the file."
+        )
     return _load(model, names, state, list(ours), path)
+
+
+def _deciding(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the decode heads that a decision needs, in the order of the alphabet."""
+    training = "|".join(
+        sorted({name for cls in CLASSIFIERS.values() for name in cls.training_only})
+    )
+    unneeded = re.compile(rf"\.classifier\.({training})\.")
+    return tuple(
+        name
+        for name in sorted(names)
+        if DECISION.match(name) and not unneeded.search(name) and not OWN_ENTRIES.search(name)
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ def class_layer_norm(scores: Tensor, norm: nn.LayerNorm) -> Tensor:
 def as_map(rows: Tensor, features: Tensor) -> Tensor:
     """Rows (B·h·w, C) back to a map (B, C, h, w) of the size of ``features``."""
     batch, _, height, width = features.shape
-    return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return rows.view(batch, height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def pixel_classes(

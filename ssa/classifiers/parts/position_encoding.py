@@ -46,11 +46,13 @@ class SinusoidalPositionEncoding(nn.Module):
 
     @staticmethod
     def _waves(length: int, channels: int, like: Tensor) -> Tensor:
-        position = (torch.arange(length, device=like.device, dtype=like.dtype) + 1) / length
+        # a half precision counts exactly to 2048 (bfloat16 to 256) and turns angles into steps
+        exact = torch.promote_types(like.dtype, torch.float32)
+        position = (torch.arange(length, device=like.device, dtype=exact) + 1) / length
         channel = torch.arange(channels, device=like.device)
-        wavelength = 10000 ** ((channel - channel % 2).to(like.dtype) / max(channels, 1))
+        wavelength = 10000 ** ((channel - channel % 2).to(exact) / max(channels, 1))
         angle = 2 * math.pi * position / wavelength[:, None]
-        return torch.where(channel[:, None] % 2 == 0, angle.sin(), angle.cos())
+        return torch.where(channel[:, None] % 2 == 0, angle.sin(), angle.cos()).to(like.dtype)
 
 
 class LearnablePositionEncoding(nn.Module):

@@ -88,3 +88,17 @@ def test_golden_boundaries_are_not_trivial() -> None:
 
 def test_one_class_has_no_boundary() -> None:
     assert not boundary_mask(torch.full((2, 32, 32), 7), 4).any()
+
+
+@pytest.mark.parametrize("void", [8192, 65535, 2**31 - 1, -(2**31), -100])
+def test_a_void_value_of_any_size_is_like_255(void: int) -> None:
+    """The same edges as with 255 wherever one class borders on void; in 32 bits they were lost."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        small = (structured_map(rng, 40, 40) % 2).astype(np.int64)
+        labels = torch.from_numpy(small)[None]
+        masked = torch.where(labels == 1, 255, 0)
+        moved = torch.where(labels == 1, void, 0)
+        assert torch.equal(canny_edges(moved), canny_edges(masked)) or void < 0
+        if void < 0:  # the other side of the step is brighter
+            assert torch.equal(canny_edges(moved), canny_edges(torch.where(labels == 1, 0, 255)))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ssa.classifiers import CLASSIFIERS, build_classifier
+from ssa.errors import ConfigurationError
 from ssa.losses import fused_losses, native, segmentation_losses
 from ssa.losses.fused_losses import SecondDerivativeError, _operator
 from ssa.losses.inputs import INTEGER_TYPES, LabelRangeError, LossInputError
@@ -54,6 +58,167 @@ def test_what_does_not_belong_together_is_refused(case: str) -> None:
         classifier = build_classifier(name, 5, 5, overrides=SMALL.get(name))
         with pytest.raises(LossInputError, match=sentence):
             classifier.loss(values, labels)
+
+
+_MANY_FOR_ONE = """
+import sys, torch
+from ssa.classifiers import build_classifier
+from ssa.losses import segmentation_losses
+from ssa.losses.inputs import LossInputError
+logits = torch.randn(64, 150, 64, 64, requires_grad=True)
+labels = torch.zeros(1, 512, 512, dtype=torch.long)
+softmax = build_classifier("softmax", 150, 150)
+calls = [
+    lambda: segmentation_losses(logits, labels, dice=True),
+    lambda: softmax.loss(logits, labels),
+    lambda: segmentation_losses(logits[:4], labels.expand(8, -1, -1)),
+    lambda: segmentation_losses(logits[:1], labels.to("meta")),
+]
+for call in calls:
+    try:
+        call()
+    except LossInputError as error:
+        print(error)
+"""
+
+
+def test_many_images_with_one_label_map_end_no_process(execution: str) -> None:
+    """It read beyond the labels: the whole process was gone."""
+    environment = {**os.environ, "SSA_NATIVE": execution}
+    command = [sys.executable, "-c", _MANY_FOR_ONE]
+    made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    one, classifier, fewer, elsewhere = made.stdout.splitlines()
+    assert one == classifier
+    assert one.startswith("There are 1 label maps for 64 images")
+    assert fewer.startswith("There are 8 label maps for 4 images")
+    assert elsewhere.startswith("The labels are on meta")
+
+
+def both(logits: torch.Tensor, labels: torch.Tensor, **settings: Any) -> list[torch.Tensor]:
+    """Both losses and the gradient of their sum."""
+    logits = logits.detach().requires_grad_()
+    ce, dice = segmentation_losses(logits, labels, dice=True, **settings)
+    (gradient,) = torch.autograd.grad(ce + 2 * dice, logits)
+    return [ce, dice, gradient]
+
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "channels last": lambda x: x.to(memory_format=torch.channels_last),
+    "strided": lambda x: torch.stack([x, -x], dim=-1)[..., 0],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "expanded": lambda x: x[:1].expand_as(x),
+    "offset": lambda x: torch.cat([x[:1], x])[1:],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("label_layout", ["plain", "strided", "transposed", "expanded"])
+def test_no_layout_in_memory_changes_a_loss(layout: str, label_layout: str) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 7, 9, 5), torch.randint(0, 7, (3, 20, 31))
+    labels[:, :3] = 255
+    change = LAYOUTS.get(label_layout, lambda x: x)
+    given, ids = LAYOUTS[layout](logits), change(labels)
+    expected = both(given.contiguous(), ids.contiguous())
+    got = both(given, ids)
+    assert got[:2] == expected[:2]
+    torch.testing.assert_close(got[2], expected[2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8), (9, 4), (200, 1), (1, 1000), (130, 67)])
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_labels_of_any_size_against_torch(size: tuple[int, int], align_corners: bool) -> None:
+    """Coarser than the logits too."""
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 8, 8, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 5, (2, *size))
+    ce, _ = segmentation_losses(logits, labels, align_corners=align_corners, average="valid")
+    upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
+    expected = F.cross_entropy(upsampled, labels)
+    torch.testing.assert_close(ce, expected)
+    got = torch.autograd.grad(ce, logits)
+    torch.testing.assert_close(got, torch.autograd.grad(expected, logits))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("channel", range(3))
+@pytest.mark.parametrize("size", [(4, 4), (16, 16)])
+def test_one_logit_that_is_no_number_is_seen(
+    value: float, channel: int, size: tuple[int, int]
+) -> None:
+    """Also where it belongs to a class that no label has."""
+    logits = torch.randn(1, 3, 4, 4)
+    logits[0, channel, 2, 2] = value
+    ce, dice, gradient = both(logits, torch.ones(1, *size, dtype=torch.long))
+    if channel == 1 or value > 0 or value != value:
+        assert not ce.isfinite()
+    if channel == 1 and (value != value or size != (4, 4)):
+        assert not dice.isfinite()
+    assert value == -float("inf") or not gradient.isfinite().all()
+
+
+def test_large_finite_logits_stay_finite() -> None:
+    for value in (1e4, -1e4, 88.8, -88.8, 1e30):
+        logits = torch.randn(1, 3, 4, 4)
+        logits[0, 1, 2, 2] = value
+        labels = torch.zeros(1, 16, 16, dtype=torch.long)
+        ce, dice, gradient = both(logits, labels)
+        up = F.interpolate(logits.double(), size=(16, 16), mode="bilinear")
+        torch.testing.assert_close(ce.double(), F.cross_entropy(up, labels), rtol=1e-4, atol=1e-4)
+        assert dice.isfinite()
+        assert gradient.isfinite().all()
+
+
+def test_shapes_beyond_32_bits_need_no_data() -> None:
+    """2³² logits, and as many upsampled."""
+    logits = torch.empty(4, 2**9, 2**10, 2**11, device="meta", requires_grad=True)
+    labels = torch.empty(4, 2**10, 2**11, dtype=torch.uint8, device="meta")
+    ce, dice = segmentation_losses(logits, labels, dice=True)
+    (gradient,) = torch.autograd.grad(ce + dice, logits)
+    assert gradient.shape == logits.shape
+    assert ce.device.type == "meta"
+
+
+@pytest.mark.parametrize("classes", [2, 256, 257, 40000])
+def test_any_number_of_classes(classes: int) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1, classes, 2, 3), torch.randint(0, classes, (1, 5, 7))
+    ce, _, gradient = both(logits, labels, ignore_index=-1)
+    upsampled = F.interpolate(logits, size=(5, 7), mode="bilinear")
+    torch.testing.assert_close(ce, F.cross_entropy(upsampled, labels))
+    assert gradient.any()
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    logits, labels = torch.randn(2, 5, 4, 4), ZEROS
+    for average in ("mean", "", None):
+        with pytest.raises(LossInputError, match="'all' pixels or by the 'valid'"):
+            segmentation_losses(logits, labels, average=average)
+        for weights in (None, torch.ones(5)):
+            with pytest.raises(LossInputError, match="'all' pixels or by the 'valid'"):
+                upsampled_cross_entropy(
+                    logits, labels, 255, align_corners=False, average=average, class_weights=weights
+                )
+    for ignore in (None, 255.0, True, "255", 2**31):
+        with pytest.raises(LossInputError, match=r"^ignore_index .*(integers|32 bits)"):
+            segmentation_losses(logits, labels, ignore_index=ignore)
+    with pytest.raises(LossInputError, match="3 class weights for 5 classes"):
+        upsampled_cross_entropy(
+            logits, labels, 255, align_corners=False, average="all", class_weights=torch.ones(3)
+        )
+
+
+def test_the_teacher_is_shown_for_labels_that_fit() -> None:
+    model = build_classifier("ssa", 5, 5)
+    features = torch.randn(2, 5, 4, 4)
+    assert model.inspect_teacher(features, ZEROS[:, None]).logits.shape == (2, 5, 16)
+    with pytest.raises(LossInputError, match="1 label maps for 2 images"):
+        model.inspect_teacher(features, ZEROS[:1])
+    with pytest.raises(LabelRangeError):
+        model.inspect_teacher(features, ZEROS + 5)
+    with pytest.raises(ConfigurationError, match="no teacher"):
+        model.deploy().inspect_teacher(features, ZEROS)
 
 
 def test_features_of_another_width_are_refused() -> None:
@@ -166,7 +331,7 @@ def load(*arguments: str, **environment: str) -> str:
 
 def test_a_truncated_library_is_built_anew(tmp_path: Path, execution: str) -> None:
     if execution == "0" or native.kernel_library() is None:
-        pytest.skip("no C compiler on this machine")
+        pytest.skip("about the kernel, which this machine or SSA_NATIVE=0 does without")
     folder = {"SSA_KERNEL_CACHE": str(tmp_path)}
     assert load(**folder) == "True"
     (library,) = tmp_path.iterdir()
@@ -180,7 +345,7 @@ def test_without_a_home_or_a_user_the_kernel_is_kept_in_the_temporary_folder(
     tmp_path: Path, execution: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if execution == "0" or native.kernel_library() is None:
-        pytest.skip("no C compiler on this machine")
+        pytest.skip("about the kernel, which this machine or SSA_NATIVE=0 does without")
     monkeypatch.delenv("SSA_KERNEL_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert load("nouid", TMPDIR=str(tmp_path), HOME=str(tmp_path)) == "True"

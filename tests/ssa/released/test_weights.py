@@ -245,3 +245,40 @@ def test_wrappers_are_stripped_and_another_number_of_classes_is_refused(tmp_path
             wrapped["n_averaged"] = torch.tensor(3)
         torch.save(wrapped, path)
         assert load_segmentor(network, config, path).share == 1, prefix
+
+
+@pytest.mark.parametrize("own", ["softmax", "ssa", "cac", "gmmseg"])
+@pytest.mark.parametrize("other", ["softmax", "ssa", "cac", "gmmseg"])
+def test_a_file_of_another_classifier_is_refused(tmp_path: Path, own: str, other: str) -> None:
+    """Few entries belong to the classifier: of a real network 98 % fit, and it stays random."""
+    small = {"gmmseg": {"overrides": {"memory_size": 32}}}
+    network, config = build("segnext_t", {"name": own, **small.get(own, {})})
+    made, _ = build("segnext_t", {"name": other, **small.get(other, {})})
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"state_dict": made.state_dict()}, path)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    if own == other:
+        assert load_segmentor(network, config, path).share == 1
+        return
+    with pytest.raises(UnfitWeightsError, match="made with another head or classifier"):
+        load_segmentor(network, config, path)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_what_only_training_needs_may_be_missing_or_too_much(tmp_path: Path) -> None:
+    """A deployed file has no teacher; the network of a row without one reads the rest."""
+    without = {"teacher": False, **dict.fromkeys(_DISTILLATION, 0)}
+    path = tmp_path / "checkpoint.pth"
+    for own, other in (({}, without), (without, {})):
+        network, config = build("segnext_t", SSA | {"overrides": own})
+        made, _ = build("segnext_t", SSA | {"overrides": other})
+        torch.save(made.state_dict(), path)
+        load_segmentor(network, config, path)
+        images = torch.randn(1, 3, 64, 64)
+        torch.manual_seed(0)
+        expected = made(images)
+        torch.manual_seed(0)
+        torch.testing.assert_close(network(images), expected, rtol=0, atol=0)
+
+
+_DISTILLATION = ("response_weight", "semantic_weight", "spatial_weight")
