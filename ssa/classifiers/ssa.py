@@ -13,7 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
-from ssa.classifiers.parts.position_encoding import build_position_encoding
+from ssa.classifiers.parts.native_inference import Parts, native_logits, runs_natively
+from ssa.classifiers.parts.position_encoding import (
+    ConditionalPositionEncoding,
+    build_position_encoding,
+)
 from ssa.classifiers.parts.prototypes import (
     FoldedAdapter,
     PrototypeAdapter,
@@ -144,10 +148,40 @@ class SSAClassifier(PixelClassifier):
 
     def forward(self, features: Tensor) -> Tensor:
         """O (B, K, h, w) of features S_f (B, D, h, w)."""
+        if self.folded and self.config.adapts and not self.training and runs_natively(features):
+            return native_logits(features, self._native_parts(features))
         if self.folded and _image_by_image(features):
             images = [self._decide(image).logits for image in features.split(1)]
             return torch.cat(images).unflatten(2, features.shape[2:])
         return self._decide(features).logits.unflatten(2, features.shape[2:])
+
+    def _native_parts(self, features: Tensor) -> Parts:
+        """What the C kernel needs; the features only say how large a position table is."""
+        config, encoding = self.config, self.position_encoding
+        semantic, spatial = self.semantic_adapter is not None, self.spatial_adapter is not None
+        conditional = isinstance(encoding, ConditionalPositionEncoding)
+        taps = encoding.conv if isinstance(encoding, ConditionalPositionEncoding) else None
+        return Parts(
+            coarse=(self.fixed_prototypes, self.conv_seg.bias) if semantic or spatial else None,
+            taps=None if taps is None or taps.bias is None else (taps.weight, taps.bias),
+            table=None if encoding is None or conditional else encoding(features),
+            semantic=semantic,
+            spatial=config.spatial_softmax if spatial else None,
+            cosine_scale=config.cosine_scale,
+            adapt=self._adapt,
+        )
+
+    def _adapt(self, semantic_centre: Tensor | None, spatial_centre: Tensor | None) -> Tensor:
+        """The prototypes (B or 1, K, D) of the two centres, each (B, K, D) where it exists."""
+        fixed = self.fixed_prototypes
+        prototypes = fixed[None]
+        if self.semantic_adapter is not None and semantic_centre is not None:
+            prototypes = self.semantic_adapter(semantic_centre, fixed)
+        if self.spatial_adapter is not None and spatial_centre is not None:
+            prototypes = prototypes + self.spatial_adapter(spatial_centre, self.position_basis)
+        elif self.position_basis is not None:
+            prototypes = prototypes + self.position_basis
+        return prototypes if self.output_projection is None else self.output_projection(prototypes)
 
     def _decide(self, features: Tensor) -> Decision:
         config = self.config

@@ -12,15 +12,13 @@ in under a second, once a machine; banded PyTorch otherwise (other devices, no c
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 
 import torch
 from torch import Tensor
 
 from ssa.errors import SsaError
 from ssa.losses.inputs import LabelRangeError, LossInputError, checked_labels
-from ssa.losses.native import kernel_library
+from ssa.losses.native import kernel_library, run_phase, threads_worth
 from ssa.losses.upsampling import blend, blend_matrix
 
 #: output rows of one unit of work in the C kernel
@@ -266,13 +264,13 @@ def _by_kernel(
         want_grad=gradient,
     )
     threads = _threads(B * K * H * W)
-    _run(library, task, _COUNT, threads)
+    run_phase(library, task, _COUNT, threads)
     wrong = int(found[:, 1].sum())
     if wrong:
         raise LabelRangeError(wrong, K, ignore_index)
-    _run(library, task, _FORWARD, threads)
+    run_phase(library, task, _FORWARD, threads)
     if gradient and cross_entropy:
-        _run(library, task, _COLLECT_CE, threads)
+        run_phase(library, task, _COLLECT_CE, threads)
 
     dice_sum = torch.zeros((), device="cpu", dtype=torch.float64)
     if dice:
@@ -289,8 +287,8 @@ def _by_kernel(
             weights[1, :, :K] = torch.where(present, overlap / size**2, 0)
             task.on_inter, task.on_mass = weights[0].data_ptr(), weights[1].data_ptr()
             task.grad = on_dice.data_ptr()
-            _run(library, task, _DICE_GRADIENT, threads)
-            _run(library, task, _COLLECT_DICE, threads)
+            run_phase(library, task, _DICE_GRADIENT, threads)
+            run_phase(library, task, _COLLECT_DICE, threads)
     return (
         ce_units.sum().to(dtype),
         dice_sum.to(dtype),
@@ -302,32 +300,8 @@ def _by_kernel(
 
 
 def _threads(elements: int) -> int:
-    """How many threads a map of so many upsampled elements is worth, within this process's cores.
-
-    torch's number may exceed the cores (a container, torch.set_num_threads), and starting a thread
-    costs some 70 µs.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = min(torch.get_num_threads(), cores or 1, elements // _THREAD_ELEMENTS)
-    return max(wanted, 1)
-
-
-def _run(library: ctypes.CDLL, task: _Task, phase: int, threads: int) -> None:
-    """Share a phase's units among ``threads`` threads (ctypes lets go of the interpreter lock)."""
-    taken = ctypes.c_int64(0)
-    failures: list[int] = []
-
-    def work() -> None:
-        failures.append(library.ssa_run(ctypes.byref(task), phase, ctypes.byref(taken)))
-
-    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if any(failures):
-        raise MemoryError("The loss kernel got no memory for its working band.")
+    """How many threads a map of so many upsampled elements is worth."""
+    return threads_worth(elements, _THREAD_ELEMENTS)
 
 
 def _by_bands(
