@@ -33,6 +33,7 @@
 #define DOWN 6            /* rows of a block of products */
 #define PAD 16            /* classes are padded to a multiple */
 #define TILE 128          /* positions of a tile, about */
+#define AHEAD 8           /* channels that are asked for ahead of their use */
 #define LOWEST (-1e30f)
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -47,7 +48,7 @@ typedef struct {
     float *semantic, *spatial;  /* (B, units, Dp, Kp) sums of features, of position encodings */
     float *mass;                /* (B, units, Kp) Σ softmax over classes */
     float *highest, *total;     /* (B, units, Kp) maximum, and Σ exp(coarse − maximum) */
-    const float *prototypes;    /* (B, K, D) */
+    const float *prototypes;    /* (B, D, K) */
     float *logits;              /* (B, K, h, w) */
     int64_t B, D, Dp, K, Kp, h, w, units;
     int64_t want_semantic;
@@ -124,32 +125,6 @@ static inline __attribute__((always_inline)) void block(
         }
 }
 
-/* Every block of c (rows × columns); columns is a multiple of LANES. Where the rows are no multiple
- * of DOWN the last block overlaps the one before it (never with `add`: there they are padded). */
-static void product(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row,
-                    int64_t a_depth, const float *b, int64_t b_depth, float *c, int64_t c_row,
-                    int add, const float *factors) {
-    for (int64_t j = 0; j < columns;) {
-        int64_t vectors = least((columns - j) / LANES, ACROSS);
-        const float *factor = factors ? factors + j : NULL;
-        for (int64_t i = 0; i < rows;) {
-            const int down = rows < DOWN ? 1 : DOWN;
-            if (down == DOWN && i > rows - DOWN) i = rows - DOWN;
-            const float *left = a + i * a_row, *right = b + j;
-            float *to = c + i * c_row + j;
-#define CASE(d, v)                                                                              \
-    if (down == d && vectors == v)                                                              \
-        block(d, v, depth, left, a_row, a_depth, right, b_depth, to, c_row, add, factor);
-            CASE(DOWN, 1) CASE(DOWN, 2) CASE(1, 1) CASE(1, 2)
-#if ACROSS > 2
-            CASE(DOWN, 3) CASE(DOWN, 4) CASE(1, 3) CASE(1, 4)
-#endif
-            i += down;
-        }
-        j += vectors * LANES;
-    }
-}
-
 /* Whole rows of the image where some fit a tile, else parts of one row. */
 static int64_t tile_columns(const Task *t) { return least(t->w, TILE + TILE / 2); }
 static int64_t tile_rows(const Task *t) {
@@ -191,16 +166,85 @@ static int prepare(const Task *t, Scratch *s) {
     return 0;
 }
 
+/* Short runs: a call of memcpy would cost as much as the copy. */
+static inline void copy(const float *from, int64_t count, float *to) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) *(Vector *)(to + i) = *(const Vector *)(from + i);
+    for (; i < count; i++) to[i] = from[i];
+}
+
 /* A channel's part of a tile. */
 static void copy_tile(const Task *t, const Tile *tile, const float *from, float *to) {
     for (int64_t r = 0; r < tile->rows; r++)
-        memcpy(to + r * tile->columns, from + (tile->y0 + r) * t->w + tile->x0,
-               (size_t)tile->columns * sizeof(float));
+        copy(from + (tile->y0 + r) * t->w + tile->x0, tile->columns, to + r * tile->columns);
 }
 
-/* The depth-wise 3×3 convolution of a channel's tile, plus the channel itself if `embed`. */
+/* Ask for channel d's part of a tile and the lines around it ahead of its use: a tile is short runs
+ * far apart, which the processor does not foresee. */
+static void foresee(const Task *t, const Tile *tile, const float *features, int64_t d,
+                    int64_t from_row) {
+    if (d >= t->D) return;
+    const int64_t around = t->taps ? 1 : 0, area = t->h * t->w;
+    int64_t y = tile->y0 + from_row * around, end = tile->y0 + tile->rows + around;
+    y = y < 0 ? 0 : y;
+    end = least(end, t->h);
+    for (; y < end; y++) {
+        const float *line = features + d * area + y * t->w + tile->x0;
+        for (int64_t x = 0; x < tile->columns; x += 16) __builtin_prefetch(line + x);
+    }
+}
+
+/* The tile after this one, brought into the cache a few channels at a time. */
+typedef struct {
+    const Task *task;
+    const float *features;
+    Tile tile;
+    int64_t channel, at_once, from_row;
+} Next;
+
+/* `known`: this tile has brought the next one's first rows. */
+static Next next_tile(const Task *t, int64_t image, int64_t index, int64_t at_once, int known) {
+    Next next = {t, t->features + image * t->D * t->h * t->w, tile_at(t, index),
+                 image < t->B ? 0 : t->D, at_once, known ? 1 : -1};
+    return next;
+}
+static void bring(Next *next) {
+    for (int64_t i = 0; i < next->at_once && next->channel < next->task->D; i++)
+        foresee(next->task, &next->tile, next->features, next->channel++, next->from_row);
+}
+
+/* Every block of c (rows × columns); columns is a multiple of LANES. Where the rows are no multiple
+ * of DOWN the last block overlaps the one before it (never with `add`: there they are padded). The
+ * memory is idle meanwhile and brings the next tile. */
+static void product(Next *next, int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row,
+                    int64_t a_depth, const float *b, int64_t b_depth, float *c, int64_t c_row,
+                    int add, const float *factors) {
+    for (int64_t j = 0; j < columns;) {
+        int64_t vectors = least((columns - j) / LANES, ACROSS);
+        const float *factor = factors ? factors + j : NULL;
+        for (int64_t i = 0; i < rows;) {
+            const int down = rows < DOWN ? 1 : DOWN;
+            if (down == DOWN && i > rows - DOWN) i = rows - DOWN;
+            bring(next);
+            const float *left = a + i * a_row, *right = b + j;
+            float *to = c + i * c_row + j;
+#define CASE(d, v)                                                                              \
+    if (down == d && vectors == v)                                                              \
+        block(d, v, depth, left, a_row, a_depth, right, b_depth, to, c_row, add, factor);
+            CASE(DOWN, 1) CASE(DOWN, 2) CASE(1, 1) CASE(1, 2)
+#if ACROSS > 2
+            CASE(DOWN, 3) CASE(DOWN, 4) CASE(1, 3) CASE(1, 4)
+#endif
+            i += down;
+        }
+        j += vectors * LANES;
+    }
+}
+
+/* The depth-wise 3×3 convolution of a channel's tile; the channel itself goes to `plain`, or is
+ * added where `plain` is NULL. */
 static void encode(const Task *t, const Tile *tile, const Scratch *s, const float *from,
-                   const float *taps, float bias, int embed, float *to) {
+                   const float *taps, float bias, float *plain, float *to) {
     const int64_t left = tile->x0 > 0 ? 1 : 0;
     const int64_t right = tile->x0 + tile->columns < t->w ? 1 : 0;
     for (int64_t r = -1; r <= tile->rows; r++) {
@@ -210,11 +254,11 @@ static void encode(const Task *t, const Tile *tile, const Scratch *s, const floa
             memset(line, 0, (size_t)(tile->columns + 2) * sizeof(float));
             continue;
         }
-        line[0] = line[tile->columns + 1] = 0;
-        memcpy(line + 1 - left, from + y * t->w + tile->x0 - left,
-               (size_t)(tile->columns + left + right) * sizeof(float));
+        const float *source = from + y * t->w + tile->x0;
+        copy(source, tile->columns, line + 1);
+        line[0] = left ? source[-1] : 0;
+        line[tile->columns + 1] = right ? source[tile->columns] : 0;
     }
-    const float own = embed ? 1.0f : 0.0f;
     for (int64_t r = 0; r < tile->rows; r++) {
         const float *above = s->lines + r * s->line, *line = above + s->line;
         const float *below = line + s->line;
@@ -224,9 +268,15 @@ static void encode(const Task *t, const Tile *tile, const Scratch *s, const floa
 #define AT(p, k) (*(const Vector *)((p) + x + (k)))
             Vector sum = (Vector){0} + bias;
             sum += taps[0] * AT(above, 0) + taps[1] * AT(above, 1) + taps[2] * AT(above, 2);
-            Vector middle = taps[3] * AT(line, 0) + taps[4] * AT(line, 1) + taps[5] * AT(line, 2);
+            Vector own = AT(line, 1);
+            Vector middle = taps[3] * AT(line, 0) + taps[4] * own + taps[5] * AT(line, 2);
             sum += taps[6] * AT(below, 0) + taps[7] * AT(below, 1) + taps[8] * AT(below, 2);
-            *(Vector *)(to + r * tile->columns + x) = sum + middle + own * AT(line, 1);
+            sum += middle;
+            if (plain)
+                *(Vector *)(plain + r * tile->columns + x) = own;
+            else
+                sum += own;
+            *(Vector *)(to + r * tile->columns + x) = sum;
         }
     }
 }
@@ -295,7 +345,8 @@ static void soften(const Task *t, const Scratch *s, int64_t positions, int want_
     }
 }
 
-static void centres(const Task *t, int64_t unit, const Scratch *s) {
+static void centres(const Task *t, int64_t unit, const Scratch *s, int64_t after,
+                    int cold) {
     const int64_t image = unit / t->units, part = unit % t->units, tiles = tiles_of(t);
     const int64_t first = tiles * part / t->units, last = tiles * (part + 1) / t->units;
     const int64_t D = t->D, Dp = t->Dp, Kp = t->Kp, area = t->h * t->w, sums = Dp * Kp;
@@ -315,23 +366,28 @@ static void centres(const Task *t, int64_t unit, const Scratch *s) {
     for (int64_t index = first; index < last; index++) {
         const Tile tile = tile_at(t, index);
         const int64_t positions = tile.rows * tile.columns;
+        Next next = index + 1 < last ? next_tile(t, image, index + 1, 1, t->w <= tile_columns(t))
+                                     : next_tile(t, after / t->units,
+                                                 tiles * (after % t->units) / t->units, 1, 0);
         for (int64_t d = 0; d < D; d++) {
-            copy_tile(t, &tile, features + d * area, s->x + d * s->stride);
-            if (!spatial) continue;
-            float *to = s->position + d * s->stride;
-            if (t->taps)
-                encode(t, &tile, s, features + d * area, t->taps + 9 * d, t->taps_bias[d], 0, to);
-            else
-                copy_tile(t, &tile, t->table + d * area, to);
+            const float *from = features + d * area;
+            float *x = s->x + d * s->stride, *to = s->position + d * s->stride;
+            if (cold && index == first) foresee(t, &tile, features, d + AHEAD, -1);
+            if (spatial && t->taps) {
+                encode(t, &tile, s, from, t->taps + 9 * d, t->taps_bias[d], x, to);
+                continue;
+            }
+            copy_tile(t, &tile, from, x);
+            if (spatial) copy_tile(t, &tile, t->table + d * area, to);
         }
-        product(round_up(positions, DOWN), Kp, D, s->x, 1, s->stride, t->coarse_weight, Kp,
+        product(&next, round_up(positions, DOWN), Kp, D, s->x, 1, s->stride, t->coarse_weight, Kp,
                 s->coarse, Kp, 0, NULL);
         soften(t, s, positions, classes_softmax, mass, positions_softmax ? highest : NULL, total,
                spatial);
         if (semantic)
-            product(Dp, Kp, positions, s->x, s->stride, 1, s->weight, Kp, semantic, Kp, 1, NULL);
+            product(&next, Dp, Kp, positions, s->x, s->stride, 1, s->weight, Kp, semantic, Kp, 1, NULL);
         if (spatial)
-            product(Dp, Kp, positions, s->position, s->stride, 1,
+            product(&next, Dp, Kp, positions, s->position, s->stride, 1,
                     positions_softmax ? s->coarse : s->weight, Kp, spatial, Kp, 1, NULL);
     }
 }
@@ -391,20 +447,21 @@ static void combine(const Task *t, int64_t image, const Scratch *s) {
     }
 }
 
-static void decide(const Task *t, int64_t unit, const Scratch *s) {
-    const int64_t tiles = tiles_of(t), image = unit / tiles;
+static void decide_tile(const Task *t, int64_t image, int64_t index, Next next, int cold,
+                        const Scratch *s) {
     const int64_t D = t->D, area = t->h * t->w;
     const float *features = t->features + image * D * area;
     const float *prototypes = t->prototypes + image * t->K * D;
-    const Tile tile = tile_at(t, unit % tiles);
+    const Tile tile = tile_at(t, index);
     const int64_t positions = tile.rows * tile.columns, padded = round_up(positions, LANES);
     float *restrict factors = s->row;
     if (t->cosine) memset(factors, 0, (size_t)padded * sizeof(float));
     for (int64_t d = 0; d < D; d++) {
         const float *from = features + d * area;
         float *restrict to = s->x + d * s->stride;
+        if (cold) foresee(t, &tile, features, d + AHEAD, -1);
         if (t->taps) {
-            encode(t, &tile, s, from, t->taps + 9 * d, t->taps_bias[d], 1, to);
+            encode(t, &tile, s, from, t->taps + 9 * d, t->taps_bias[d], NULL, to);
         } else {
             copy_tile(t, &tile, from, to);
             if (t->table) {
@@ -426,13 +483,28 @@ static void decide(const Task *t, int64_t unit, const Scratch *s) {
     float *logits = t->logits + image * t->K * area + tile.y0 * t->w + tile.x0;
     const float *factor = t->cosine ? factors : NULL;
     const int64_t whole = positions / LANES * LANES, rest = positions - whole;
-    if (whole) product(t->K, whole, D, prototypes, D, 1, s->x, s->stride, logits, area, 0, factor);
+    if (whole) product(&next, t->K, whole, D, prototypes, 1, t->K, s->x, s->stride, logits, area, 0, factor);
     if (rest) {
         float *to = s->coarse;
-        product(t->K, LANES, D, prototypes, D, 1, s->x + whole, s->stride, to, LANES, 0,
+        product(&next, t->K, LANES, D, prototypes, 1, t->K, s->x + whole, s->stride, to, LANES, 0,
                 factor ? factor + whole : NULL);
         for (int64_t k = 0; k < t->K; k++)
             memcpy(logits + k * area + whole, to + k * LANES, (size_t)rest * sizeof(float));
+    }
+}
+
+/* Tiles of one unit of DECIDE. */
+#define RUN 4
+static int64_t runs_of(const Task *t) { return (tiles_of(t) + RUN - 1) / RUN; }
+
+static void decide(const Task *t, int64_t unit, const Scratch *s, int64_t after, int cold) {
+    const int64_t image = unit / runs_of(t), first = unit % runs_of(t) * RUN;
+    const int64_t last = least(first + RUN, tiles_of(t));
+    for (int64_t index = first; index < last; index++) {
+        const Next next = index + 1 < last
+                              ? next_tile(t, image, index + 1, 4, t->w <= tile_columns(t))
+                              : next_tile(t, after / runs_of(t), after % runs_of(t) * RUN, 4, 0);
+        decide_tile(t, image, index, next, cold && index == first, s);
     }
 }
 
@@ -442,15 +514,19 @@ enum { CENTRES, COMBINE, DECIDE };
 int ssa_run(const Task *t, int64_t phase, int64_t *next) {
     int64_t units = t->B;
     if (phase == CENTRES) units *= t->units;
-    if (phase == DECIDE) units *= tiles_of(t);
+    if (phase == DECIDE) units *= runs_of(t);
+    int cold = 1;
     Scratch s;
     if (prepare(t, &s)) return 1;
     for (;;) {
         int64_t unit = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
         if (unit >= units) break;
-        if (phase == CENTRES) centres(t, unit, &s);
+        /* the unit that this thread takes next, if no other is faster */
+        const int64_t after = __atomic_load_n(next, __ATOMIC_RELAXED);
+        if (phase == CENTRES) centres(t, unit, &s, after, cold);
         if (phase == COMBINE) combine(t, unit, &s);
-        if (phase == DECIDE) decide(t, unit, &s);
+        if (phase == DECIDE) decide(t, unit, &s, after, cold);
+        cold = 0;
     }
     free(s.x);
     return 0;
