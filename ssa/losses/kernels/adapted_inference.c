@@ -32,11 +32,12 @@
 #endif
 #define DOWN 6            /* rows of a block of products */
 #define PAD 16            /* classes are padded to a multiple */
-#define TILE 128          /* positions of a tile, about */
+#define TILE 256          /* positions of a tile, about */
 #define AHEAD 8           /* channels that are asked for ahead of their use */
 #define LOWEST (-1e30f)
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     const float *features;      /* (B, D, h, w) */
@@ -61,7 +62,8 @@ typedef struct { int64_t y0, rows, x0, columns; } Tile;
 
 typedef struct {
     float *x, *position, *coarse, *weight; /* (Dp, stride) twice, (positions, Kp) twice */
-    float *lines, *row, *scale;
+    float *lines, *nothing, *row, *scale;
+    int32_t *mask_left, *mask_right;       /* by column of the tile: 0 where that side is beyond */
     int64_t stride, line;
 } Scratch;
 
@@ -152,7 +154,7 @@ static int prepare(const Task *t, Scratch *s) {
     s->line = round_up(tile_columns(t) + 2 + LANES, 16);
     int64_t maps = t->Dp * s->stride, classes = positions * t->Kp;
     int64_t lines = (tile_rows(t) + 2) * s->line;
-    int64_t count = 2 * maps + 2 * classes + lines + s->stride + 2 * t->Kp + 64;
+    int64_t count = 2 * maps + 2 * classes + lines + 3 * s->line + s->stride + 2 * t->Kp;
     void *memory = NULL;
     if (posix_memalign(&memory, 64, (size_t)count * sizeof(float))) return 1;
     memset(memory, 0, (size_t)count * sizeof(float));
@@ -161,7 +163,10 @@ static int prepare(const Task *t, Scratch *s) {
     s->coarse = s->position + maps;
     s->weight = s->coarse + classes;
     s->lines = s->weight + classes;
-    s->row = s->lines + lines;
+    s->nothing = s->lines + lines;
+    s->mask_left = (int32_t *)(s->nothing + s->line);
+    s->mask_right = s->mask_left + s->line;
+    s->row = s->nothing + 3 * s->line;
     s->scale = s->row + s->stride;
     return 0;
 }
@@ -181,11 +186,10 @@ static void copy_tile(const Task *t, const Tile *tile, const float *from, float 
 
 /* Ask for channel d's part of a tile and the lines around it ahead of its use: a tile is short runs
  * far apart, which the processor does not foresee. */
-static void foresee(const Task *t, const Tile *tile, const float *features, int64_t d,
-                    int64_t from_row) {
+static void foresee(const Task *t, const Tile *tile, const float *features, int64_t d) {
     if (d >= t->D) return;
     const int64_t around = t->taps ? 1 : 0, area = t->h * t->w;
-    int64_t y = tile->y0 + from_row * around, end = tile->y0 + tile->rows + around;
+    int64_t y = tile->y0 - around, end = tile->y0 + tile->rows + around;
     y = y < 0 ? 0 : y;
     end = least(end, t->h);
     for (; y < end; y++) {
@@ -194,29 +198,9 @@ static void foresee(const Task *t, const Tile *tile, const float *features, int6
     }
 }
 
-/* The tile after this one, brought into the cache a few channels at a time. */
-typedef struct {
-    const Task *task;
-    const float *features;
-    Tile tile;
-    int64_t channel, at_once, from_row;
-} Next;
-
-/* `known`: this tile has brought the next one's first rows. */
-static Next next_tile(const Task *t, int64_t image, int64_t index, int64_t at_once, int known) {
-    Next next = {t, t->features + image * t->D * t->h * t->w, tile_at(t, index),
-                 image < t->B ? 0 : t->D, at_once, known ? 1 : -1};
-    return next;
-}
-static void bring(Next *next) {
-    for (int64_t i = 0; i < next->at_once && next->channel < next->task->D; i++)
-        foresee(next->task, &next->tile, next->features, next->channel++, next->from_row);
-}
-
 /* Every block of c (rows × columns); columns is a multiple of LANES. Where the rows are no multiple
- * of DOWN the last block overlaps the one before it (never with `add`: there they are padded). The
- * memory is idle meanwhile and brings the next tile. */
-static void product(Next *next, int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row,
+ * of DOWN the last block overlaps the one before it (never with `add`: there they are padded). */
+static void product(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row,
                     int64_t a_depth, const float *b, int64_t b_depth, float *c, int64_t c_row,
                     int add, const float *factors) {
     for (int64_t j = 0; j < columns;) {
@@ -225,7 +209,6 @@ static void product(Next *next, int64_t rows, int64_t columns, int64_t depth, co
         for (int64_t i = 0; i < rows;) {
             const int down = rows < DOWN ? 1 : DOWN;
             if (down == DOWN && i > rows - DOWN) i = rows - DOWN;
-            bring(next);
             const float *left = a + i * a_row, *right = b + j;
             float *to = c + i * c_row + j;
 #define CASE(d, v)                                                                              \
@@ -242,47 +225,63 @@ static void product(Next *next, int64_t rows, int64_t columns, int64_t depth, co
 }
 
 /* The depth-wise 3×3 convolution of a channel's tile; the channel itself goes to `plain`, or is
- * added where `plain` is NULL. */
-static void encode(const Task *t, const Tile *tile, const Scratch *s, const float *from,
+ * added where `plain` is NULL. Lines are read where they lie, with what is beyond the map masked;
+ * only a line whose vectors would leave the tensor is copied first. */
+static __attribute__((noinline)) void encode(const Task *t, const Tile *tile, const Scratch *s, const float *from,
                    const float *taps, float bias, float *plain, float *to) {
-    const int64_t left = tile->x0 > 0 ? 1 : 0;
-    const int64_t right = tile->x0 + tile->columns < t->w ? 1 : 0;
+    const float *begin = t->features, *end = begin + t->B * t->D * t->h * t->w;
+    const int64_t reach = round_up(tile->columns, LANES) + 1;
+    const float *lines[3];
     for (int64_t r = -1; r <= tile->rows; r++) {
-        float *line = s->lines + (r + 1) * s->line;
-        int64_t y = tile->y0 + r;
-        if (y < 0 || y >= t->h) {
-            memset(line, 0, (size_t)(tile->columns + 2) * sizeof(float));
-            continue;
-        }
+        const int64_t y = tile->y0 + r;
         const float *source = from + y * t->w + tile->x0;
-        copy(source, tile->columns, line + 1);
-        line[0] = left ? source[-1] : 0;
-        line[tile->columns + 1] = right ? source[tile->columns] : 0;
-    }
-    for (int64_t r = 0; r < tile->rows; r++) {
-        const float *above = s->lines + r * s->line, *line = above + s->line;
-        const float *below = line + s->line;
+        lines[0] = r > -1 ? lines[1] : NULL;
+        lines[1] = r > -1 ? lines[2] : NULL;
+        if (y < 0 || y >= t->h) {
+            lines[2] = s->nothing;
+        } else if (source - begin < 1 || end - source < reach) {
+            /* beyond the columns stand finite numbers of a former line: masked, or not used */
+            float *line = s->lines + (r + 1) * s->line;
+            copy(source, tile->columns, line + 1);
+            line[0] = tile->x0 > 0 ? source[-1] : 0;
+            line[tile->columns + 1] =
+                tile->x0 + tile->columns < t->w ? source[tile->columns] : 0;
+            lines[2] = line;
+        } else {
+            lines[2] = source - 1;
+        }
+        if (r < 1) continue;
+        const float *above = lines[0], *line = lines[1], *below = lines[2];
+        const int64_t row = (r - 1) * tile->columns;
         /* What a last vector writes beyond its row is overwritten by the next, or lies in the
          * stride's slack. */
         for (int64_t x = 0; x < tile->columns; x += LANES) {
 #define AT(p, k) (*(const Vector *)((p) + x + (k)))
-            Vector sum = (Vector){0} + bias;
-            sum += taps[0] * AT(above, 0) + taps[1] * AT(above, 1) + taps[2] * AT(above, 2);
-            Vector own = AT(line, 1);
-            Vector middle = taps[3] * AT(line, 0) + taps[4] * own + taps[5] * AT(line, 2);
-            sum += taps[6] * AT(below, 0) + taps[7] * AT(below, 1) + taps[8] * AT(below, 2);
-            sum += middle;
+#define UNLESS_BEYOND(v, mask) ((Vector)((Mask)(v) & *(const Mask *)((mask) + x)))
+            const Vector own = AT(line, 1);
+            Vector left = taps[0] * AT(above, 0) + taps[3] * AT(line, 0) + taps[6] * AT(below, 0);
+            Vector sum = taps[1] * AT(above, 1) + taps[4] * own + taps[7] * AT(below, 1) + bias;
+            Vector right = taps[2] * AT(above, 2) + taps[5] * AT(line, 2) + taps[8] * AT(below, 2);
+            sum += UNLESS_BEYOND(left, s->mask_left) + UNLESS_BEYOND(right, s->mask_right);
             if (plain)
-                *(Vector *)(plain + r * tile->columns + x) = own;
+                *(Vector *)(plain + row + x) = own;
             else
                 sum += own;
-            *(Vector *)(to + r * tile->columns + x) = sum;
+            *(Vector *)(to + row + x) = sum;
         }
     }
 }
 
+/* The columns of a tile whose left or right neighbour is beyond the map. */
+static void mask_edges(const Task *t, const Tile *tile, const Scratch *s) {
+    for (int64_t x = 0; x < tile->columns; x++) {
+        s->mask_left[x] = tile->x0 + x > 0 ? -1 : 0;
+        s->mask_right[x] = tile->x0 + x + 1 < t->w ? -1 : 0;
+    }
+}
+
 /* p = softmax over classes into `weight`, exp(coarse − highest) back into `coarse`. */
-static void soften(const Task *t, const Scratch *s, int64_t positions, int want_classes,
+static __attribute__((noinline)) void soften(const Task *t, const Scratch *s, int64_t positions, int want_classes,
                    float *restrict mass, float *restrict highest, float *restrict total,
                    float *restrict spatial) {
     const int64_t Kp = t->Kp & ~(int64_t)(PAD - 1);
@@ -345,8 +344,7 @@ static void soften(const Task *t, const Scratch *s, int64_t positions, int want_
     }
 }
 
-static void centres(const Task *t, int64_t unit, const Scratch *s, int64_t after,
-                    int cold) {
+static void centres(const Task *t, int64_t unit, const Scratch *s) {
     const int64_t image = unit / t->units, part = unit % t->units, tiles = tiles_of(t);
     const int64_t first = tiles * part / t->units, last = tiles * (part + 1) / t->units;
     const int64_t D = t->D, Dp = t->Dp, Kp = t->Kp, area = t->h * t->w, sums = Dp * Kp;
@@ -366,13 +364,11 @@ static void centres(const Task *t, int64_t unit, const Scratch *s, int64_t after
     for (int64_t index = first; index < last; index++) {
         const Tile tile = tile_at(t, index);
         const int64_t positions = tile.rows * tile.columns;
-        Next next = index + 1 < last ? next_tile(t, image, index + 1, 1, t->w <= tile_columns(t))
-                                     : next_tile(t, after / t->units,
-                                                 tiles * (after % t->units) / t->units, 1, 0);
+        mask_edges(t, &tile, s);
         for (int64_t d = 0; d < D; d++) {
             const float *from = features + d * area;
             float *x = s->x + d * s->stride, *to = s->position + d * s->stride;
-            if (cold && index == first) foresee(t, &tile, features, d + AHEAD, -1);
+            foresee(t, &tile, features, d + AHEAD);
             if (spatial && t->taps) {
                 encode(t, &tile, s, from, t->taps + 9 * d, t->taps_bias[d], x, to);
                 continue;
@@ -380,14 +376,14 @@ static void centres(const Task *t, int64_t unit, const Scratch *s, int64_t after
             copy_tile(t, &tile, from, x);
             if (spatial) copy_tile(t, &tile, t->table + d * area, to);
         }
-        product(&next, round_up(positions, DOWN), Kp, D, s->x, 1, s->stride, t->coarse_weight, Kp,
+        product(round_up(positions, DOWN), Kp, D, s->x, 1, s->stride, t->coarse_weight, Kp,
                 s->coarse, Kp, 0, NULL);
         soften(t, s, positions, classes_softmax, mass, positions_softmax ? highest : NULL, total,
                spatial);
         if (semantic)
-            product(&next, Dp, Kp, positions, s->x, s->stride, 1, s->weight, Kp, semantic, Kp, 1, NULL);
+            product(Dp, Kp, positions, s->x, s->stride, 1, s->weight, Kp, semantic, Kp, 1, NULL);
         if (spatial)
-            product(&next, Dp, Kp, positions, s->position, s->stride, 1,
+            product(Dp, Kp, positions, s->position, s->stride, 1,
                     positions_softmax ? s->coarse : s->weight, Kp, spatial, Kp, 1, NULL);
     }
 }
@@ -447,19 +443,20 @@ static void combine(const Task *t, int64_t image, const Scratch *s) {
     }
 }
 
-static void decide_tile(const Task *t, int64_t image, int64_t index, Next next, int cold,
-                        const Scratch *s) {
+static void decide(const Task *t, int64_t unit, const Scratch *s) {
+    const int64_t image = unit / tiles_of(t), index = unit % tiles_of(t);
     const int64_t D = t->D, area = t->h * t->w;
     const float *features = t->features + image * D * area;
     const float *prototypes = t->prototypes + image * t->K * D;
     const Tile tile = tile_at(t, index);
     const int64_t positions = tile.rows * tile.columns, padded = round_up(positions, LANES);
     float *restrict factors = s->row;
+    mask_edges(t, &tile, s);
     if (t->cosine) memset(factors, 0, (size_t)padded * sizeof(float));
     for (int64_t d = 0; d < D; d++) {
         const float *from = features + d * area;
         float *restrict to = s->x + d * s->stride;
-        if (cold) foresee(t, &tile, features, d + AHEAD, -1);
+        foresee(t, &tile, features, d + AHEAD);
         if (t->taps) {
             encode(t, &tile, s, from, t->taps + 9 * d, t->taps_bias[d], NULL, to);
         } else {
@@ -483,28 +480,13 @@ static void decide_tile(const Task *t, int64_t image, int64_t index, Next next, 
     float *logits = t->logits + image * t->K * area + tile.y0 * t->w + tile.x0;
     const float *factor = t->cosine ? factors : NULL;
     const int64_t whole = positions / LANES * LANES, rest = positions - whole;
-    if (whole) product(&next, t->K, whole, D, prototypes, 1, t->K, s->x, s->stride, logits, area, 0, factor);
+    if (whole) product(t->K, whole, D, prototypes, 1, t->K, s->x, s->stride, logits, area, 0, factor);
     if (rest) {
         float *to = s->coarse;
-        product(&next, t->K, LANES, D, prototypes, 1, t->K, s->x + whole, s->stride, to, LANES, 0,
+        product(t->K, LANES, D, prototypes, 1, t->K, s->x + whole, s->stride, to, LANES, 0,
                 factor ? factor + whole : NULL);
         for (int64_t k = 0; k < t->K; k++)
             memcpy(logits + k * area + whole, to + k * LANES, (size_t)rest * sizeof(float));
-    }
-}
-
-/* Tiles of one unit of DECIDE. */
-#define RUN 4
-static int64_t runs_of(const Task *t) { return (tiles_of(t) + RUN - 1) / RUN; }
-
-static void decide(const Task *t, int64_t unit, const Scratch *s, int64_t after, int cold) {
-    const int64_t image = unit / runs_of(t), first = unit % runs_of(t) * RUN;
-    const int64_t last = least(first + RUN, tiles_of(t));
-    for (int64_t index = first; index < last; index++) {
-        const Next next = index + 1 < last
-                              ? next_tile(t, image, index + 1, 4, t->w <= tile_columns(t))
-                              : next_tile(t, after / runs_of(t), after % runs_of(t) * RUN, 4, 0);
-        decide_tile(t, image, index, next, cold && index == first, s);
     }
 }
 
@@ -514,19 +496,15 @@ enum { CENTRES, COMBINE, DECIDE };
 int ssa_run(const Task *t, int64_t phase, int64_t *next) {
     int64_t units = t->B;
     if (phase == CENTRES) units *= t->units;
-    if (phase == DECIDE) units *= runs_of(t);
-    int cold = 1;
+    if (phase == DECIDE) units *= tiles_of(t);
     Scratch s;
     if (prepare(t, &s)) return 1;
     for (;;) {
         int64_t unit = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
         if (unit >= units) break;
-        /* the unit that this thread takes next, if no other is faster */
-        const int64_t after = __atomic_load_n(next, __ATOMIC_RELAXED);
-        if (phase == CENTRES) centres(t, unit, &s, after, cold);
+        if (phase == CENTRES) centres(t, unit, &s);
         if (phase == COMBINE) combine(t, unit, &s);
-        if (phase == DECIDE) decide(t, unit, &s, after, cold);
-        cold = 0;
+        if (phase == DECIDE) decide(t, unit, &s);
     }
     free(s.x);
     return 0;
