@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, PixelClassifier
 from ssa.classifiers.parts.clustering import full_precision
-from ssa.classifiers.parts.position_encoding import build_position_encoding
+from ssa.classifiers.parts.native_inference import (
+    Branch,
+    NativeWeights,
+    native_logits,
+    pad_classes,
+    runs_natively,
+)
+from ssa.classifiers.parts.position_encoding import (
+    ConditionalPositionEncoding,
+    build_position_encoding,
+)
 from ssa.classifiers.parts.prototypes import (
     FoldedAdapter,
     PrototypeAdapter,
@@ -90,6 +100,7 @@ class SSAClassifier(PixelClassifier):
         super().__init__(channels, num_classes, config, **head_settings)
         #: whether this is a deployed copy with constants folded in
         self.folded = False
+        self._native_weights: NativeWeights | None = None
         switches = self.config
         layers = switches.projection_layers
         plain = not switches.adapts and switches.cosine_scale is None
@@ -146,10 +157,61 @@ class SSAClassifier(PixelClassifier):
 
     def forward(self, features: Tensor) -> Tensor:
         """O (B, K, h, w) of features S_f (B, D, h, w)."""
+        if self.folded and self.config.adapts and not self.training and runs_natively(features):
+            table = None
+            encoding = self.position_encoding
+            if encoding is not None and not isinstance(encoding, ConditionalPositionEncoding):
+                table = encoding(features)
+            return native_logits(features, self._native(), table)
         if self.folded and _image_by_image(features):
             images = [self._decide(image).logits for image in features.split(1)]
             return torch.cat(images).unflatten(2, features.shape[2:])
         return self._decide(features).logits.unflatten(2, features.shape[2:])
+
+    @torch.no_grad()
+    def _native(self) -> NativeWeights:
+        """What the C kernel needs, made once (anew after a move or a loaded checkpoint)."""
+        if self._native_weights is not None:
+            return self._native_weights
+        projection = None if self.output_projection is None else self.output_projection.weight
+        branches: list[Branch | None] = []
+        rest = self.fixed_prototypes if self.semantic_adapter is None else None
+        if self.position_basis is not None:
+            rest = self.position_basis if rest is None else rest + self.position_basis
+        constant = torch.zeros_like(self.fixed_prototypes.t())
+        if rest is not None:
+            constant = rest.t() if projection is None else projection @ rest.t()
+        for adapter in (self.semantic_adapter, self.spatial_adapter):
+            if not isinstance(adapter, FoldedAdapter):
+                branches.append(None)
+                continue
+            branch, more = Branch.of(adapter, projection)
+            branches.append(branch)
+            constant = constant + more
+        encoding = self.position_encoding
+        taps = None
+        if isinstance(encoding, ConditionalPositionEncoding):
+            assert encoding.conv.bias is not None
+            taps = (encoding.conv.weight.detach().flatten(1), encoding.conv.bias.detach())
+        centres = any(branch is not None for branch in branches)
+        self._native_weights = NativeWeights(
+            coarse=pad_classes(self.fixed_prototypes, self.conv_seg.bias) if centres else None,
+            taps=taps,
+            semantic=branches[0],
+            spatial=branches[1],
+            spatial_softmax=self.config.spatial_softmax,
+            constant=constant.contiguous(),
+            cosine_scale=self.config.cosine_scale,
+        )
+        return self._native_weights
+
+    def _apply(self, fn: Any, recurse: bool = True) -> SSAClassifier:
+        self._native_weights = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *arguments: Any, **settings: Any) -> None:
+        super()._load_from_state_dict(*arguments, **settings)
+        self._native_weights = None
 
     def _decide(self, features: Tensor) -> Decision:
         config = self.config

@@ -12,25 +12,25 @@ in under a second, once a machine; banded PyTorch otherwise (other devices, no c
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 
 import torch
 from torch import Tensor
 
 from ssa.errors import SsaError
 from ssa.losses.inputs import LabelRangeError, LossInputError, checked_labels
-from ssa.losses.native import kernel_library
-from ssa.losses.upsampling import blend, blend_matrix
+from ssa.losses.native import kernel_library, run_phase, threads_worth
+from ssa.losses.upsampling import Blend, blend, blend_matrix
 
 #: output rows of one unit of work in the C kernel
 _UNIT_ROWS = 64
 #: elements of the (virtual) upsampled map that repay the start of one thread
 _THREAD_ELEMENTS = 2_000_000
 #: elements of one band in PyTorch on a CPU: fits its cache
-_CPU_BAND_ELEMENTS = 1 << 20
+_CPU_BAND_ELEMENTS = 1 << 18
 #: likewise on other devices: few large kernels
 _DEVICE_BAND_ELEMENTS = 1 << 26
+#: a softmax's total below which its pixel lies too far under the bound of its logits
+_LEAST_TOTAL = 1e-30
 
 _COUNT, _FORWARD, _COLLECT_CE, _DICE_GRADIENT, _COLLECT_DICE = range(5)
 
@@ -266,13 +266,13 @@ def _by_kernel(
         want_grad=gradient,
     )
     threads = _threads(B * K * H * W)
-    _run(library, task, _COUNT, threads)
+    run_phase(library, task, _COUNT, threads)
     wrong = int(found[:, 1].sum())
     if wrong:
         raise LabelRangeError(wrong, K, ignore_index)
-    _run(library, task, _FORWARD, threads)
+    run_phase(library, task, _FORWARD, threads)
     if gradient and cross_entropy:
-        _run(library, task, _COLLECT_CE, threads)
+        run_phase(library, task, _COLLECT_CE, threads)
 
     dice_sum = torch.zeros((), device="cpu", dtype=torch.float64)
     if dice:
@@ -289,8 +289,8 @@ def _by_kernel(
             weights[1, :, :K] = torch.where(present, overlap / size**2, 0)
             task.on_inter, task.on_mass = weights[0].data_ptr(), weights[1].data_ptr()
             task.grad = on_dice.data_ptr()
-            _run(library, task, _DICE_GRADIENT, threads)
-            _run(library, task, _COLLECT_DICE, threads)
+            run_phase(library, task, _DICE_GRADIENT, threads)
+            run_phase(library, task, _COLLECT_DICE, threads)
     return (
         ce_units.sum().to(dtype),
         dice_sum.to(dtype),
@@ -302,32 +302,8 @@ def _by_kernel(
 
 
 def _threads(elements: int) -> int:
-    """How many threads a map of so many upsampled elements is worth, within this process's cores.
-
-    torch's number may exceed the cores (a container, torch.set_num_threads), and starting a thread
-    costs some 70 µs.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = min(torch.get_num_threads(), cores or 1, elements // _THREAD_ELEMENTS)
-    return max(wanted, 1)
-
-
-def _run(library: ctypes.CDLL, task: _Task, phase: int, threads: int) -> None:
-    """Share a phase's units among ``threads`` threads (ctypes lets go of the interpreter lock)."""
-    taken = ctypes.c_int64(0)
-    failures: list[int] = []
-
-    def work() -> None:
-        failures.append(library.ssa_run(ctypes.byref(task), phase, ctypes.byref(taken)))
-
-    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if any(failures):
-        raise MemoryError("The loss kernel got no memory for its working band.")
+    """How many threads a map of so many upsampled elements is worth."""
+    return threads_worth(elements, _THREAD_ELEMENTS)
 
 
 def _by_bands(
@@ -339,11 +315,18 @@ def _by_bands(
     dice: bool,
     gradient: bool,
 ) -> _Sums:
-    """The same in PyTorch: pixel-major bands, upsampled by two small matrix products."""
+    """The same in PyTorch: pixel-major bands in one sweep, upsampled by two small matrix products.
+
+    Passes over a band are what it costs. The softmax is taken against the blend of the
+    low-resolution maxima, an upper bound that spares the search for each pixel's maximum; and dice
+    needs no second sweep, because its gradient is the slope σ(1 − σ), scaled by two numbers of each
+    class and image that are known at the end: one for all pixels, one for the class's own.
+    """
     (B, K, h, w), (H, W) = logits.shape, labels.shape[1:]
     device, dtype = logits.device, logits.dtype
+    on_cpu = device.type == "cpu"
     valid = labels != ignore_index
-    if device.type == "cpu":
+    if on_cpu:
         wrong = int((valid & ((labels < 0) | (labels >= K))).sum())
         if wrong:
             raise LabelRangeError(wrong, K, ignore_index)
@@ -351,74 +334,110 @@ def _by_bands(
     area = logits.new_zeros(B, K, dtype=torch.float64)
     area.scatter_add_(1, ids.flatten(1), valid.flatten(1).double())
     present = area > 0
+    with_ce, with_dice = gradient and cross_entropy, gradient and dice
 
     rows, columns = blend(h, H, align_corners, dtype), blend(w, W, align_corners, dtype)
     across = blend_matrix(columns, 0, W, 0, w).to(device)
-    # (B, h, W, K): upsampled along the row, classes last
-    source = torch.einsum("xw,bkhw->bhxk", across, logits).contiguous()
-    budget = _CPU_BAND_ELEMENTS if device.type == "cpu" else _DEVICE_BAND_ELEMENTS
+    budget = _CPU_BAND_ELEMENTS if on_cpu else _DEVICE_BAND_ELEMENTS
     images = min(B, max(1, budget // (H * W * K)))
     height = min(H, max(1, budget // (images * W * K)))
-    bands = [
-        (slice(image, min(image + images, B)), first, min(first + height, H))
-        for image in range(0, B, images)
-        for first in range(0, H, height)
-    ]
-
-    def upsample(of: slice, first: int, last: int) -> tuple[Tensor, slice, Tensor]:
+    bands = []
+    for first in range(0, H, height):
+        last = min(first + height, H)
         low, high = int(rows.low[first]), int(rows.high[last - 1]) + 1
         down = blend_matrix(rows, first, last, low, high).to(device)
-        strip = source[of, low:high].flatten(2)
-        return down, slice(low, high), (down @ strip).unflatten(2, (W, K))
+        bands.append((slice(first, last), slice(low, high), down))
 
     ce = logits.new_zeros((), dtype=torch.float64)
     inter, mass = logits.new_zeros(2, B, K, dtype=torch.float64).unbind()
-    on_ce = torch.zeros_like(source) if gradient and cross_entropy else None
-    for of, first, last in bands:
-        down, lines, x = upsample(of, first, last)
-        label, weight = ids[of, first:last, :, None], valid[of, first:last, :, None].to(dtype)
-        if cross_entropy:
-            log_mass = x.logsumexp(dim=3, keepdim=True)
-            ce += ((log_mass - x.gather(3, label)) * weight).sum(dtype=torch.float64)
-            if on_ce is not None:
-                g = (x - log_mass).exp_().mul_(weight).scatter_add_(3, label, -weight)
-                on_ce[of, lines] += (down.T @ g.flatten(2)).unflatten(2, (W, K))
-        if dice:
-            p = x.sigmoid()
-            mass[of] += p.sum(dim=(1, 2), dtype=torch.float64)
-            hit = (p.gather(3, label) * weight).double()
-            inter[of] += torch.zeros_like(inter[of]).scatter_add_(
-                1, label.flatten(1), hit.flatten(1)
-            )
+    on_ce = torch.empty_like(logits) if with_ce else logits.new_empty(0)
+    on_dice = torch.empty_like(logits) if with_dice else logits.new_empty(0)
+    own_slope = logits.new_empty(ids.shape if with_dice else 0)
+    buffers = logits.new_empty(2 if dice else 1, images * height * W * K)
+
+    for start in range(0, B, images):
+        of = slice(start, min(start + images, B))
+        count = of.stop - start
+        # (images, h, W, K): upsampled along the row, classes last
+        source = torch.einsum("xw,bkhw->bhxk", across, logits[of]).contiguous()
+        bound = torch.einsum("xw,bhw->bhx", across, logits[of].amax(dim=1))
+        by_ce = torch.zeros_like(source) if with_ce else None
+        by_dice = torch.zeros_like(source) if with_dice else None
+        for lines, strip, down in bands:
+
+            def upsample(into: Tensor, down: Tensor = down, strip: slice = strip) -> Tensor:
+                left = down.expand(count, -1, -1)
+                into = into[: count * len(down) * W * K].view(count, len(down), W * K)
+                torch.bmm(left, source[:, strip].flatten(2), out=into)
+                return into.unflatten(2, (W, K))
+
+            def add(gradients: Tensor, of_band: Tensor, down: Tensor = down, at: slice = strip):  # type: ignore[no-untyped-def]
+                left = down.t().expand(count, -1, -1)
+                gradients[:, at].flatten(2).baddbmm_(left, of_band.flatten(2))
+
+            x = upsample(buffers[0])
+            label, weight = ids[of, lines, :, None], valid[of, lines, :, None].to(dtype)
+            if dice:
+                size = x.numel()
+                p = torch.sigmoid(x, out=buffers[1][:size].view_as(x))
+                mass[of] += p.sum(dim=(1, 2))
+                own = p.gather(3, label).mul_(weight)
+                inter[of] += torch.zeros_like(inter[of]).scatter_add_(
+                    1, label.flatten(1), own.flatten(1).double()
+                )
+                if by_dice is not None:
+                    own_slope[of, lines] = (own - own * own).squeeze(3)
+                    add(by_dice, p.addcmul_(p, p, value=-1))
+            if cross_entropy:
+                shift = (down @ bound[:, strip])[..., None] if on_cpu else x.amax(3, keepdim=True)
+                x -= shift
+                score = x.gather(3, label)
+                total = x.exp_().sum(dim=3, keepdim=True)
+                if on_cpu and not bool((total > _LEAST_TOTAL).all()):
+                    # corners that are sure of unlike classes: far below the bound, or not finite
+                    x = upsample(buffers[0])
+                    x -= x.amax(3, keepdim=True)
+                    score = x.gather(3, label)
+                    total = x.exp_().sum(dim=3, keepdim=True)
+                ce += ((total.log() - score) * weight).sum(dtype=torch.float64)
+                if by_ce is not None:
+                    x *= weight / total
+                    add(by_ce, x.scatter_add_(3, label, -weight))
+        for low_resolution, gradients in ((on_ce, by_ce), (on_dice, by_dice)):
+            if gradients is not None:
+                low_resolution[of] = torch.einsum("xw,bhxk->bkhw", across, gradients)
 
     dice_sum = torch.zeros_like(ce)
-    on_dice = torch.zeros_like(source) if gradient and dice else None
     if dice:
         size, overlap = mass + area + 1, 2 * inter + 1
         dice_sum = torch.where(present, 1 - overlap / size, 0).sum()
-        on_inter = torch.where(present, -2 / size, 0).to(dtype)
-        on_mass = torch.where(present, overlap / size**2, 0).to(dtype)
-        for of, first, last in bands if on_dice is not None else ():
-            assert on_dice is not None
-            down, lines, x = upsample(of, first, last)
-            p = x.sigmoid()
-            label, weight = ids[of, first:last, :, None], valid[of, first:last, :, None].to(dtype)
-            slope = on_mass[of, None, None].expand_as(p).clone()
-            hit = on_inter[of].gather(1, label.flatten(1)).view_as(label) * weight
-            slope.scatter_add_(3, label, hit)
-            g = slope.mul_(p).mul_(1 - p)
-            on_dice[of, lines] += (down.T @ g.flatten(2)).unflatten(2, (W, K))
+        if with_dice:
+            on_inter = torch.where(present, -2 / size, 0).to(dtype)
+            on_mass = torch.where(present, overlap / size**2, 0).to(dtype)
+            on_dice *= on_mass[:, :, None, None]
+            own_slope *= on_inter.gather(1, ids.flatten(1)).view_as(own_slope)
+            _spread(own_slope, ids, rows, columns, on_dice)
+    return ce.to(dtype), dice_sum.to(dtype), valid.sum(), present.sum(), on_ce, on_dice
 
-    def collect(gradients: Tensor | None) -> Tensor:
-        if gradients is None:
-            return logits.new_empty(0)
-        return torch.einsum("xw,bhxk->bkhw", across, gradients).contiguous()
 
-    return (
-        ce.to(dtype),
-        dice_sum.to(dtype),
-        valid.sum(),
-        present.sum(),
-        collect(on_ce),
-        collect(on_dice),
-    )
+def _spread(values: Tensor, ids: Tensor, rows: Blend, columns: Blend, into: Tensor) -> None:
+    """Add values (B, H, W), each of one class, to the four source cells (B, K, h, w) of its pixel.
+
+    Args:
+        values: what each pixel adds to its class.
+        ids: (B, H, W), the class.
+        rows: blend of the rows.
+        columns: blend of the columns.
+        into: (B, K, h, w), contiguous; changed.
+    """
+    device, (h, w) = values.device, into.shape[2:]
+    flat = into.view(len(into), -1)
+    for row, row_share in ((rows.low, 1 - rows.share), (rows.high, rows.share)):
+        line = row.to(device).long()[:, None] * w
+        by_row = values * row_share.to(device)[:, None]
+        for column, column_share in (
+            (columns.low, 1 - columns.share),
+            (columns.high, columns.share),
+        ):
+            cell = ids * (h * w) + (line + column.to(device).long())
+            flat.scatter_add_(1, cell.flatten(1), (by_row * column_share.to(device)).flatten(1))

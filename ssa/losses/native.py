@@ -18,32 +18,73 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
+
+import torch
 
 logger = logging.getLogger(__name__)
 
-_SOURCE = Path(__file__).parent / "kernels" / "upsampled_losses.c"
+_KERNELS = Path(__file__).parent / "kernels"
+_LOSSES = "upsampled_losses"
 #: no -ffast-math: it would change how the whole process treats denormals and NaN
 _FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 _TUNED = (("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",), ())
 
 
-def kernel_library(precision: str = "float") -> ctypes.CDLL | None:
-    """The loss kernels in that precision, or None where they cannot be built.
+def kernel_library(precision: str = "float", kernel: str = _LOSSES) -> ctypes.CDLL | None:
+    """A kernel in that precision, or None where it cannot be built.
 
     ``SSA_NATIVE=0`` in the environment switches them off; ``SSA_KERNEL_CACHE`` names the folder
     that keeps them (default: ``ssa-seg-lab`` in the user's cache folder).
 
     Args:
-        precision: ``float`` or ``double`` (slow, for tests).
+        precision: ``float`` or ``double`` (slow, for tests of the losses).
+        kernel: a file of ``kernels`` without its ending; the losses or ``adapted_inference``.
     """
     if os.environ.get("SSA_NATIVE", "1") == "0":
         return None
-    return _build(precision)
+    return _build(precision, kernel)
+
+
+def threads_worth(elements: int, per_thread: int) -> int:
+    """How many threads ``elements`` are worth, within this process's cores; at least one.
+
+    torch's number may exceed the cores (a container, torch.set_num_threads), and starting a thread
+    costs some 70 µs.
+
+    Args:
+        elements: the amount of work.
+        per_thread: the amount that repays the start of one thread.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(min(torch.get_num_threads(), cores or 1, elements // per_thread), 1)
+
+
+def run_phase(library: ctypes.CDLL, task: ctypes.Structure, phase: int, threads: int) -> None:
+    """Share a phase's units among ``threads`` threads (ctypes lets go of the interpreter lock).
+
+    Raises:
+        MemoryError: the kernel got no memory for what it works on.
+    """
+    taken = ctypes.c_int64(0)
+    failures: list[int] = []
+
+    def work() -> None:
+        failures.append(library.ssa_run(ctypes.byref(task), phase, ctypes.byref(taken)))
+
+    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if any(failures):
+        raise MemoryError("A C kernel of ssa.losses got no memory for its working band.")
 
 
 @functools.cache
-def _build(precision: str) -> ctypes.CDLL | None:
+def _build(precision: str, kernel: str) -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
         _say_once("no C compiler found (set CC, or install gcc or clang)")
@@ -53,7 +94,7 @@ def _build(precision: str) -> ctypes.CDLL | None:
     for tuned in _TUNED:
         command = [*compiler, *_FLAGS, *tuned, *defines]
         try:
-            return _load(_compile(command))
+            return _load(_compile(command, kernel))
         except (OSError, subprocess.SubprocessError) as error:
             detail = getattr(error, "stderr", None) or str(error)
             reason = detail.strip().splitlines()[0] if detail.strip() else type(error).__name__
@@ -77,20 +118,21 @@ def _compiler() -> list[str] | None:
     return None if found is None else [found]
 
 
-def _compile(command: list[str]) -> Path:
+def _compile(command: list[str], kernel: str = _LOSSES) -> Path:
     """Build the library unless this machine's cache has it; safe among concurrent processes.
 
     A library's name ends in the digest of its bytes. What a crash or a full disk left truncated
     does not match its name, is removed and built anew (to map it would end the process).
     """
-    identity = "\n".join([_SOURCE.read_text(), *command, platform.machine(), _processor()])
-    stem = f"upsampled_losses-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
+    source = _KERNELS / f"{kernel}.c"
+    identity = "\n".join([source.read_text(), *command, platform.machine(), _processor()])
+    stem = f"{kernel}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
     for folder in _folders():
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _user() is not None and folder.stat().st_uid != _user():
                 continue  # a library that another user could have put there is not loaded
-            return _whole(folder, stem) or _built(command, folder, stem)
+            return _whole(folder, stem) or _built(command, source, folder, stem)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and error.filename == command[0]:
                 raise
@@ -107,11 +149,11 @@ def _whole(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def _built(command: list[str], folder: Path, stem: str) -> Path:
+def _built(command: list[str], source: Path, folder: Path, stem: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         output = Path(work) / "library.so"
         subprocess.run(
-            [*command, "-o", str(output), str(_SOURCE), "-lm"],
+            [*command, "-o", str(output), str(source), "-lm"],
             check=True,
             capture_output=True,
             text=True,
