@@ -156,7 +156,7 @@ def rescore(
         dataset_digest=spec.dataset_digest,
         weights_sha256=sha256_of(store.folder(record.run_id).weights),
         evaluate_s=loop.evaluate_s,
-        environment=environment([*network.modules(), loop.dataloader.dataset], device),
+        environment=environment([*network.modules(), loop.dataloader.dataset], device, runner.cfg),
         finished=now(),
     )
     path = path_of(store, record.run_id, protocol)

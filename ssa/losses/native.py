@@ -23,6 +23,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).parent / "kernels" / "upsampled_losses.c"
+#: read once: what is compiled is what the library's name and a run's record are made of
+KERNEL_SOURCE = _SOURCE.read_text(encoding="utf-8")
 #: no -ffast-math: it would change how the whole process treats denormals and NaN
 _FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 _TUNED = (("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",), ())
@@ -83,7 +85,7 @@ def _compile(command: list[str]) -> Path:
     A library's name ends in the digest of its bytes. What a crash or a full disk left truncated
     does not match its name, is removed and built anew (to map it would end the process).
     """
-    identity = "\n".join([_SOURCE.read_text(), *command, platform.machine(), _processor()])
+    identity = "\n".join([KERNEL_SOURCE, *command, platform.machine(), _processor()])
     stem = f"upsampled_losses-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
     for folder in _folders():
         try:
@@ -111,7 +113,8 @@ def _built(command: list[str], folder: Path, stem: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         output = Path(work) / "library.so"
         subprocess.run(
-            [*command, "-o", str(output), str(_SOURCE), "-lm"],
+            [*command, "-o", str(output), "-x", "c", "-", "-x", "none", "-lm"],
+            input=KERNEL_SOURCE,
             check=True,
             capture_output=True,
             text=True,
