@@ -9,6 +9,7 @@ from experiments.machine import num_devices
 from experiments.plan.data import locate
 from experiments.plan.plan import Plan
 from experiments.plan.request import Request
+from ssa.datasets.base import DataError
 
 
 def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
@@ -31,9 +32,15 @@ def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
 
 def _inputs_of(request: Request, spec: RunSpec) -> Inputs:
     choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
+    data = locate(choice, request.workspace, anew=True)  # a plan may be hours old by now
+    if data.digest != spec.dataset_digest:
+        raise DataError(
+            f"The files of the data set {spec.dataset} in {data.root} have changed since this call "
+            "began; give the same command again, which plans the runs with what is there now."
+        )
     weights = None
     if spec.weights is not None:
         from ssa.released.manifest import require_weights
 
         weights = require_weights(spec.weights, request.workspace.weights)
-    return Inputs(locate(choice, request.workspace).root, weights, request.registry.folders)
+    return Inputs(data.root, weights, request.registry.folders)

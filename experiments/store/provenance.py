@@ -126,11 +126,12 @@ def reached(roots: Iterable[str]) -> dict[str, Path]:
 
     Returns: their files by their names.
     """
-    files = _followed([*roots, *RUNNING])
-    return {name: path for name, path in files.items() if _says_something(path)}
+    files = _followed([*roots, *RUNNING], as_run=True)
+    return {name: path for name, path in files.items() if _says_something(path, as_run=True)}
 
 
-def _followed(queue: list[str]) -> dict[str, Path]:
+def _followed(queue: list[str], *, as_run: bool) -> dict[str, Path]:
+    """The modules in ``queue`` and all that they import: as this process runs them, or now."""
     files: dict[str, Path] = {}
     while queue:
         name = queue.pop()
@@ -139,7 +140,7 @@ def _followed(queue: list[str]) -> dict[str, Path]:
         path = _source(name)
         if path is not None:
             files[name] = path
-            queue += _imports(name, str(path), *_stamp(path))
+            queue += _imports(name, str(path), as_run, *_stamp(path))
     return files
 
 
@@ -176,13 +177,20 @@ _REMEMBERED: dict[str, bytes] = {}
 
 def _as_run(path: Path) -> str:
     """What a source means that this process runs."""
-    source = source_as_loaded(path) or _REMEMBERED.get(str(path))
-    return meaning_of(source, path.suffix) if source else _source_digest(str(path))
+    source = source_as_loaded(path)
+    if source is None:
+        source = _REMEMBERED.get(str(path))
+    return _source_digest(str(path)) if source is None else meaning_of(source, path.suffix)
 
 
-def _says_something(path: Path) -> bool:
+def _text(path: Path, *, as_run: bool) -> bytes:
+    source = source_as_loaded(path) if as_run else None
+    return path.read_bytes() if source is None else source
+
+
+def _says_something(path: Path, *, as_run: bool) -> bool:
     try:
-        return says_something(source_as_loaded(path) or path.read_bytes())
+        return says_something(_text(path, as_run=as_run))
     except (SyntaxError, ValueError):
         return True
 
@@ -202,9 +210,9 @@ def _source(module: str) -> Path | None:
 
 
 @lru_cache(maxsize=1024)
-def _imports(module: str, source: str, *_stamp: int) -> tuple[str, ...]:
+def _imports(module: str, source: str, as_run: bool, *_stamp: int) -> tuple[str, ...]:
     """The modules of ours and of users' from which the module takes something."""
-    text = source_as_loaded(source) or Path(source).read_bytes()
+    text = _text(Path(source), as_run=as_run)
     if is_users(module):
         names = [_defined_in(name) for name in imported(text, module, Path(source))]
         parts = module.split(".")
@@ -293,12 +301,14 @@ def _new_beside(code: Mapping[str, str]) -> list[str]:
 
     An import alone is no part of what a module means, since its place changes nothing.
     """
-    new = _followed(list(code))
+    new = _followed(list(code), as_run=False)
     held = set(code.values())
     return [
         name
         for name, path in sorted(new.items())
-        if name not in code and _source_digest(str(path)) not in held and _says_something(path)
+        if name not in code
+        and _source_digest(str(path)) not in held
+        and _says_something(path, as_run=False)
     ]
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import experiments.store.loaded  # before all else of ours: it notes what is imported from here on
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
-from experiments.errors import SsaError, sentence_of
+from experiments.errors import RegistryError, SsaError, sentence_of
 from experiments.files import disk_sentence, write_atomically
 from experiments.store.folder import RunFolder
 from experiments.store.lock import run_lock
@@ -113,6 +113,7 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         if not options.remake and store.read(spec.run_id) is not None:
             return 0  # another process finished it while we started
         take_up_for(spec, options.registry, options.data)
+        _check_description(spec)
         around = _surroundings(folder, options)
         if around.processes > 1:
             _join(around)
@@ -120,6 +121,23 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         return 0
 
     return _explained(folder, trained)
+
+
+def _check_description(spec: RunSpec) -> None:
+    """Refuse a data set whose file says something else now than when the run was planned.
+
+    Raises:
+        RegistryError: it does.
+    """
+    from ssa.datasets import DATASETS
+    from ssa.datasets.folder import own_settings
+
+    now_described = own_settings(DATASETS[spec.dataset])
+    if now_described and now_described != spec.dataset_settings:
+        raise RegistryError(
+            f"The data set {spec.dataset} is described otherwise now than when this run was "
+            "planned; give the same command again, which plans it as it is described now."
+        )
 
 
 def _explained(folder: RunFolder, attempt: Callable[[], int]) -> int:

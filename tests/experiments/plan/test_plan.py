@@ -29,8 +29,8 @@ from experiments.plan.plan import make_plan as plan_tables
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.lock import run_lock
 from experiments.store.provenance import changed_modules, code_digest, code_used
-from experiments.store.resumable import write_checkpoint_code
 from experiments.store.records import Failure
+from experiments.store.resumable import write_checkpoint_code
 from experiments.store.store import Store
 from experiments.store.workspace import Workspace
 

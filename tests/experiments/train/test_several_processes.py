@@ -156,8 +156,10 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(
         wait_until(midway, "the middle of the training")
         ranks = children_of(process.pid)
         assert len(ranks) == 2
+        os.kill(ranks[0], signal.SIGSTOP)  # it must not end while we ask
         assert train(lab, spec) == BUSY, "the lock is held for all of them"
         os.kill(ranks[1], signal.SIGKILL)
+        os.kill(ranks[0], signal.SIGCONT)
         assert process.wait(PATIENCE_S) == 1
     wait_until(lambda: not any(map(is_alive, ranks)), "the end of the others")
     sentence = failure(lab, spec)
