@@ -46,7 +46,7 @@ POLL_S = 0.2
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
 GRACE_S = 10.0  # that a child is given to end before it is killed
-GIVEN_BACK = 20  # times that another call may leave a run to us before it counts as failed
+GIVEN_BACK = 2  # times that a run may be said to be another call's and is nobody's
 
 End = Literal["trained", "elsewhere", "failed"]
 
@@ -165,7 +165,7 @@ class _Crew:
         self._options, self._watcher = options, watcher
         self.locks = DeviceLocks()
         self._groups = groups_of(options.num_devices, options.processes)
-        self._given_back = Counter[str]()  # run → how often another call gave it up
+        self._given_back = Counter[str]()  # run → how often it was nobody's after all
         self._told = False
 
     @property
@@ -228,6 +228,7 @@ class _Crew:
             if folder.record.exists():
                 self._settle(Outcome(run.spec, "elsewhere"))
             elif is_locked(folder):
+                self._given_back[run.spec.run_id] = 0
                 self.elsewhere.append(run)
             else:  # the other call gave it up
                 self._given_back[run.spec.run_id] += 1

@@ -26,8 +26,8 @@ from experiments.declare.extensions import is_installed
 
 #: path → source of the modules that were imported
 _SOURCES: dict[str, bytes] = {}
-#: path → sha256 of the other files beside users' modules that were opened
-_OPENED: dict[str, str] = {}
+#: path → size and time, sha256 of the other files beside users' modules that were opened
+_OPENED: dict[str, tuple[tuple[int, ...], str]] = {}
 _places: tuple[str, ...] = ()
 
 
@@ -49,18 +49,28 @@ def watch(places: Sequence[Path]) -> None:
 
 
 def opened() -> dict[str, str]:
-    """Path → sha256 of the files in the watched folders, as they were when first opened."""
-    return {path: digest for path, digest in _OPENED.items() if digest}
+    """Path → sha256 of the files in the watched folders, as they were when they were opened.
+
+    Of one that was opened again after an edit, a digest that no file has.
+    """
+    return {path: digest for path, (_, digest) in _OPENED.items() if digest}
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
     if event != "open" or not isinstance(arguments[0], str):
         return
     path = os.path.abspath(arguments[0])  # noqa: PTH100  called for every file: no Path
-    if path.startswith(_places) and path not in _OPENED and not path.endswith((".py", ".pyc")):
-        _OPENED[path] = ""  # reading it opens it once more
-        with contextlib.suppress(OSError):
-            _OPENED[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if not path.startswith(_places) or path.endswith((".py", ".pyc")):
+        return
+    with contextlib.suppress(OSError):
+        stat = os.stat(path)  # noqa: PTH116
+        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        before, digest = _OPENED.get(path, ((), ""))
+        if stamp != before:
+            _OPENED[path] = (stamp, digest)  # reading it opens it once more
+            sha = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            both = hashlib.sha256(f"{digest} {sha}".encode()).hexdigest()
+            _OPENED[path] = (stamp, both if digest and digest != sha else sha)
 
 
 class _Listening(SourceFileLoader):

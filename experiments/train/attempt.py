@@ -144,16 +144,17 @@ def _explained(folder: RunFolder, attempt: Callable[[], int]) -> int:
     """Try; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
     try:
         return attempt()
+    except (KeyboardInterrupt, _Ended):
+        raise
     except SsaError as error:
         return _fail(folder, sentence_of(error))
     except OSError as error:
         return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
-    except Exception as error:  # noqa: BLE001  the process's own boundary: recorded, then over
-        text = " ".join(str(error).split())[:300]
-        what = f"{own_line(error)}{type(error).__name__}: {text}"
-        return _fail(folder, what)
     except SystemExit as error:  # a user's code may say so: this process has codes of its own
         return _fail(folder, f"{own_line(error)}The code left the training process by sys.exit().")
+    except BaseException as error:  # noqa: BLE001  the process's own boundary: recorded, then over
+        text = " ".join(str(error).split())[:300]
+        return _fail(folder, f"{own_line(error)}{type(error).__name__}: {text}")
 
 
 def _last_words(folder: RunFolder, number: int) -> int:
