@@ -74,6 +74,20 @@ def test_a_file_system_without_locks_is_worked_on(
     assert "without locks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["", "4711\n", f"{os.getpid()}\n"])
+def test_a_lock_file_left_by_a_machine_that_went_down_locks_nothing(
+    tmp_path: Path, content: str
+) -> None:
+    """Neither a process id that lives again nor a clock that was set back is asked."""
+    folder = Store(tmp_path).write_spec(SPEC)
+    folder.lock.write_text(content)
+    os.utime(folder.lock, (2e9, 2e9))
+    assert not is_locked(folder)
+    with run_lock(folder) as mine:
+        assert mine
+        assert is_locked(folder)
+
+
 def test_asking_for_a_lock_writes_nothing(tmp_path: Path) -> None:
     folder = Store(tmp_path).folder(SPEC.run_id)
     with run_lock(folder):
