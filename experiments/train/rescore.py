@@ -121,10 +121,11 @@ def rescore(
         RescoreError: the data are not those that the run was scored on.
         StoreError: the disk is full or may not be written.
     """
-    from experiments.store.provenance import environment
+    from experiments.store.provenance import environment, remember_code
     from experiments.store.records import now
     from experiments.train.trained import load_trained
 
+    remember_code(registry.folders)  # what is imported from here on
     spec = record.spec
     data = locate(DataChoice(name=spec.dataset, settings=spec.dataset_settings), workspace)
     if data.digest != spec.dataset_digest:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from lab import Lab, Trainer
+from samples import make_spec
+
+from experiments.declare.run_spec import RunSpec
+from experiments.launch.local import Inputs, LocalOptions, Outcome, launch
+from experiments.plan.plan import PlannedRun
+from experiments.store.folder import RunFolder
+from experiments.store.store import Store
 
 CLASSIFIER = """
 import os, sys
@@ -118,3 +127,41 @@ def test_the_others_go_on(lab: Lab, said: subprocess.CompletedProcess[str]) -> N
     document = json.loads((lab.results / "tables" / "untold-smoke.json").read_text())
     numbers = [row["miou_percent"] for row in document["rows"]]
     assert [number is None for number in numbers] == [True, True, False]
+
+
+class Noting:
+    """Keeps how runs ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[Outcome] = []
+
+    def started(self, run: PlannedRun) -> None: ...
+
+    def said(self, run: PlannedRun, sentence: str) -> None: ...
+
+    def ended(self, outcome: Outcome) -> None:
+        self.ends.append(outcome)
+
+    def tick(self, active: Sequence[RunFolder]) -> None: ...
+
+
+@pytest.mark.parametrize("error", [KeyError("the key"), RecursionError("deep"), OSError(28, "")])
+def test_what_keeps_a_run_from_being_started_is_its_own(tmp_path: Path, error: Exception) -> None:
+    def inputs_of(_spec: RunSpec) -> Inputs:
+        raise error
+
+    watching, store = Noting(), Store(tmp_path)
+    specs = [make_spec(seed=seed) for seed in (0, 1)]
+    for spec in specs:
+        store.write_spec(spec)
+    runs = [PlannedRun(spec, "missing", "") for spec in specs]
+    ends = launch(runs, store, inputs_of, LocalOptions(jobs=1), watching)
+    assert ends == watching.ends
+    assert [(end.spec, end.end) for end in ends] == [(spec, "failed") for spec in specs]
+    for end in ends:
+        if isinstance(error, OSError):
+            assert "The disk is full" in end.sentence
+            continue
+        assert type(error).__name__ in end.sentence
+        assert end.log is not None
+        assert "Traceback" in end.log.read_text()
