@@ -38,7 +38,7 @@ from experiments.store.notice import take_notices
 from experiments.store.progress import read_progress
 from experiments.store.records import now
 from experiments.store.store import Store
-from experiments.train.attempt import BUSY, UNWRITABLE
+from experiments.train.exit_codes import BUSY, UNWRITABLE
 
 POLL_S = 0.2
 #: glibc gives large freed blocks back to the system and takes fresh, zeroed pages for the next

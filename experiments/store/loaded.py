@@ -8,7 +8,8 @@ are, which ``rsync -t`` and tar restore.
 A user's classifier may read files beside itself (a table of numbers, YAML); they are noted as they
 are opened.
 
-Importing this module begins it, so a training process does so before all else of ours.
+A training process begins it before all else of ours (experiments/train/listening.py); a command
+that only plans would lose the time that compiled copies save.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def opened() -> dict[str, str]:
 def _note(event: str, arguments: tuple[object, ...]) -> None:
     if event != "open" or not isinstance(arguments[0], str):
         return
+    flags = arguments[2]
+    if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR):
+        return
     path = os.path.abspath(arguments[0])  # noqa: PTH100  called for every file: no Path
     if not path.startswith(_places) or path.endswith((".py", ".pyc")):
         return
@@ -99,10 +103,8 @@ class _Finder:
         return spec
 
 
-def _begin() -> None:
+def listen() -> None:
+    """Keep the source of what is imported from now on; not that of what has been."""
     if _Finder not in sys.meta_path:
         at = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0
         sys.meta_path.insert(at, _Finder)
-
-
-_begin()

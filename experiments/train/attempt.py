@@ -22,18 +22,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import experiments.store.loaded  # before all else of ours: it notes what is imported from here on
+import experiments.train.listening  # noqa: F401  before all else of ours
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import RegistryError, SsaError, sentence_of
 from experiments.files import disk_sentence, write_atomically
 from experiments.store.folder import RunFolder
+from experiments.store.loaded import watch
 from experiments.store.lock import run_lock
 from experiments.store.notice import tell
 from experiments.store.progress import read_progress
 from experiments.store.provenance import remember_code
 from experiments.store.records import Failure, now
 from experiments.store.store import Store
+from experiments.train.exit_codes import BUSY, UNWRITABLE
 from experiments.train.trainer import train
 
 if TYPE_CHECKING:
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
 
     from experiments.train.config import Surroundings
 
-UNWRITABLE = 74  # EX_IOERR: the run's folder takes nothing more
-BUSY = 75  # EX_TEMPFAIL: another process trains this run
 _PR_SET_PDEATHSIG = 1
 
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _attempt(folder: RunFolder, options: argparse.Namespace, given: list[str]) -> int:
     _die_with_parent(None if _is_member(folder) else options.parent)
     remember_code(options.registry)
-    experiments.store.loaded.watch([each / "classifiers" for each in options.registry])
+    watch([each / "classifiers" for each in options.registry])
     store = Store(folder.path.parent.parent)
     if options.processes > 1 and _is_member(folder):  # whoever started us holds the lock
         return _guarded(folder, store, options)

@@ -171,6 +171,7 @@ ASKED = """
     import json, sys
     from pathlib import Path
     import experiments.store.loaded as loaded
+    loaded.listen()
     from experiments.declare.extensions import take_up
     from experiments.store.provenance import changed_modules, code_used, remember_code
     from ssa.classifiers import build_classifier

@@ -163,7 +163,8 @@ STALE_BYTECODE = """
     place = Path(sys.argv[1])
     sys.path.insert(0, str(place))
     if sys.argv[2] == "heard":
-        from experiments.store.loaded import source_as_loaded
+        from experiments.store.loaded import listen, source_as_loaded
+        listen()
     import helper
     heard = sys.argv[2] == "heard" and source_as_loaded(place / "helper.py").decode()
     print(json.dumps([helper.SCALE, heard]))

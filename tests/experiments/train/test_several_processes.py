@@ -32,7 +32,7 @@ from experiments.plan.resolve import Resolver
 from experiments.store.progress import read_progress
 from experiments.store.records import Record
 from experiments.store.workspace import Workspace
-from experiments.train.attempt import BUSY
+from experiments.train.exit_codes import BUSY
 from ssa.errors import ConfigurationError
 
 
