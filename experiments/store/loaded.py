@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -45,8 +45,19 @@ def watch(places: Sequence[Path]) -> None:
     """Note from now on which files in these folders are opened, but for Python's own."""
     global _places
     if not _places:
-        sys.addaudithook(_note)  # for good: a process cannot take one back
+        sys.addaudithook(_note)  # for good: a process cannot take it back
     _places = (*_places, *(str(place.resolve()) + os.sep for place in places))
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Read files that are only compared."""
+    global _places
+    before, _places = _places, ()
+    try:
+        yield
+    finally:
+        _places = before
 
 
 def opened() -> dict[str, str]:
@@ -64,7 +75,7 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
     if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR):
         return
     path = os.path.abspath(arguments[0])  # noqa: PTH100  called for every file: no Path
-    if not path.startswith(_places) or path.endswith((".py", ".pyc")):
+    if not (_places and path.startswith(_places)) or path.endswith((".py", ".pyc")):
         return
     with contextlib.suppress(OSError):
         stat = os.stat(path)  # noqa: PTH116

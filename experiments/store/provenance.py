@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.declare.extensions import OURS, PACKAGE, imported, is_users, source_of
 from experiments.machine import PROJECT, cpu_name, git_commit
-from experiments.store.loaded import opened, source_as_loaded
+from experiments.store.loaded import opened, source_as_loaded, unheard
 from experiments.store.meaning import meaning_of, meaning_of_file, says_something
 from experiments.store.records import Environment
 
@@ -341,7 +341,8 @@ def _beside_now(name: str) -> str | None:
     for place in getattr(sys.modules.get(PACKAGE), "__path__", ()):
         path = Path(place, name.removeprefix(f"{PACKAGE}/"))
         if path.is_file():
-            return _byte_digest(str(path))
+            with unheard():
+                return _byte_digest(str(path))
     return None
 
 
