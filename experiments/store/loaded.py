@@ -33,12 +33,8 @@ _places: tuple[str, ...] = ()
 
 
 def source_as_loaded(path: str | Path) -> bytes | None:
-    """The source that this process imported from ``path``; None: it was imported unheard, or not.
-
-    Args:
-        path: absolute.
-    """
-    return _SOURCES.get(str(path))
+    """The source that this process imported from ``path``; None: unheard, or not at all."""
+    return _SOURCES.get(os.path.realpath(path))
 
 
 def watch(places: Sequence[Path]) -> None:
@@ -94,7 +90,7 @@ class _Listening(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
         """The code of a module, from its source."""
         source = self.get_data(self.path)
-        _SOURCES[self.path] = source
+        _SOURCES[os.path.realpath(self.path)] = source
         return self.source_to_code(source, self.path)
 
 

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import time
@@ -137,10 +138,10 @@ def _followed(queue: list[str], *, as_run: bool) -> dict[str, Path]:
         name = queue.pop()
         if name in files or not _counts(name):
             continue
-        path = _source(name)
-        if path is not None:
-            files[name] = path
-            queue += _imports(name, str(path), as_run, *_stamp(path))
+        source = _source(name)
+        if source is not None:
+            files[name] = Path(source[0])
+            queue += _imports(name, source[0], as_run, source[1])
     return files
 
 
@@ -195,22 +196,43 @@ def _says_something(path: Path, *, as_run: bool) -> bool:
         return True
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What a file's content is remembered by; a change of it changes one of these."""
-    stat = path.stat()
+#: what a file's content is remembered by; a change of it changes one of these
+Stamp = tuple[int, int, int, int]
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        stat = os.stat(path)  # noqa: PTH116  asked for every module of every record
+    except OSError:
+        return None
     return (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
-def _source(module: str) -> Path | None:
+def _source(module: str) -> tuple[str, Stamp] | None:
+    """The file of a module as it is now; None: there is none."""
     if module.split(".")[0] not in OURS:
-        return source_of(module)
-    path = PROJECT.joinpath(*module.split("."))
-    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return source if source.exists() else None
+        own = source_of(module)
+        places: tuple[str, ...] = () if own is None else (str(own),)
+    else:
+        places = _candidates(module)
+    for path in places:
+        stamp = _stamp(path)
+        if stamp is not None:
+            return path, stamp
+    return None
 
 
 @lru_cache(maxsize=1024)
-def _imports(module: str, source: str, as_run: bool, *_stamp: int) -> tuple[str, ...]:
+def _candidates(module: str) -> tuple[str, ...]:
+    """Where the file of a module of ours, or one that is named by its path, may lie."""
+    if "/" in module:
+        return (str(PROJECT / module),)
+    stem = PROJECT.joinpath(*module.split("."))
+    return (f"{stem}.py", str(stem / "__init__.py"))
+
+
+@lru_cache(maxsize=1024)
+def _imports(module: str, source: str, as_run: bool, _stamp: Stamp) -> tuple[str, ...]:
     """The modules of ours and of users' from which the module takes something."""
     text = _text(Path(source), as_run=as_run)
     if is_users(module):
@@ -253,10 +275,10 @@ def _defining(package: str, name: str) -> str:
     if _source(f"{package}.{name}") is not None:
         return f"{package}.{name}"
     source = _source(package)
-    if source is None or source.name != "__init__.py":
+    if source is None or not source[0].endswith("__init__.py"):
         return package
     # a package that hands on lazily says so to type checkers only
-    for node in ast.walk(ast.parse(source.read_bytes())):
+    for node in ast.walk(ast.parse(Path(source[0]).read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -275,7 +297,8 @@ def changed_modules(code: Mapping[str, str]) -> list[str]:
 
     A module of ours that went to another place unchanged is not changed. A user's own are gone
     where their registry folder has not been taken up. A module that the others take something from
-    now, and that the record does not hold, is new and changes them.
+    now, and that the record does not hold, is new and changes them; it is named where nothing else
+    has changed.
     """
     changed = []
     for name, digest in code.items():
@@ -293,7 +316,7 @@ def changed_modules(code: Mapping[str, str]) -> list[str]:
                 for each, meant in wanted.items()
             ):
                 changed.append(name)
-    return changed + _new_beside(code)
+    return changed or _new_beside(code)
 
 
 def _new_beside(code: Mapping[str, str]) -> list[str]:
@@ -332,8 +355,8 @@ def _meanings_in(_second: int) -> frozenset[str]:
 
 def _digest_now(name: str) -> str | None:
     """What a module of the project (or a file by its path) means now; None: gone."""
-    source = PROJECT / name if "/" in name else _source(name)
-    return _source_digest(str(source)) if source is not None and source.exists() else None
+    source = _source(name)
+    return None if source is None else _digest_of(*source)
 
 
 def _beside_now(name: str) -> str | None:
@@ -348,11 +371,12 @@ def _beside_now(name: str) -> str | None:
 
 def _source_digest(path: str) -> str:
     """What a file means now."""
-    return _digest_of(path, *_stamp(Path(path)))
+    stamp = _stamp(path)
+    return _digest_of(path, stamp) if stamp else hashlib.sha256().hexdigest()
 
 
 @lru_cache(maxsize=2048)
-def _digest_of(path: str, *_stamp: int) -> str:
+def _digest_of(path: str, _stamp: Stamp) -> str:
     return meaning_of_file(Path(path))
 
 
