@@ -42,7 +42,7 @@ KERNELS = {"ssa.losses.native": PROJECT / "ssa" / "losses" / "kernels"}
 NAMING = ("type", "constructor")
 
 
-def code_used(objects: Iterable[object], config: Mapping[str, Any] | None = None) -> dict[str, str]:
+def code_used(objects: Iterable[object], config: dict[str, Any] | None = None) -> dict[str, str]:
     """What each of our modules that a run uses means (experiments/store/meaning.py), as a sha256.
 
     They are those that define the classes of ``objects`` and of what ``config`` names, the modules
@@ -56,7 +56,7 @@ def code_used(objects: Iterable[object], config: Mapping[str, Any] | None = None
 
     Args:
         objects: the modules of the network, the data sets.
-        config: of mmengine's Runner.
+        config: of mmengine's Runner, as plain values.
     """
     things = list(objects)
     roots = {cls.__module__ for thing in things for cls in type(thing).__mro__}
@@ -78,7 +78,7 @@ def _named_in(config: object) -> set[str]:
     """The modules that define what a config names for mmengine's registries."""
     if isinstance(config, (list, tuple)):
         return set().union(*map(_named_in, config))
-    if not isinstance(config, Mapping):
+    if not isinstance(config, dict):
         return set()
     import mmengine.registry
     import mmseg.registry
@@ -385,7 +385,7 @@ def _byte_digest(path: str) -> str:
 
 
 def environment(
-    objects: Iterable[object], device: str, config: Mapping[str, Any] | None = None
+    objects: Iterable[object], device: str, config: dict[str, Any] | None = None
 ) -> Environment:
     """Describe this process.
 

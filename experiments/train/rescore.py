@@ -157,7 +157,9 @@ def rescore(
         dataset_digest=spec.dataset_digest,
         weights_sha256=sha256_of(store.folder(record.run_id).weights),
         evaluate_s=loop.evaluate_s,
-        environment=environment([*network.modules(), loop.dataloader.dataset], device, runner.cfg),
+        environment=environment(
+            [*network.modules(), loop.dataloader.dataset], device, runner.cfg.to_dict()
+        ),
         finished=now(),
     )
     path = path_of(store, record.run_id, protocol)

@@ -76,7 +76,8 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # filling fresh memory guards against reading it unwritten; nothing here does, it costs 5 %
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    config = PlainConfig(runner_config(spec, around))
+    settings = runner_config(spec, around)
+    config = PlainConfig(settings)
     if get_rank() == 0:
         write_atomically(store.folder(spec.run_id).config, config.pretty_text)
     runner = Runner.from_cfg(config)
@@ -88,14 +89,14 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
     state.device = around.device
     state.deviations = deviations_of(spec, around, _network(runner))
     folder = store.folder(spec.run_id)
-    if not _goes_on(folder, code_used(_objects(runner), config), resume=around.resume):
+    if not _goes_on(folder, code_used(_objects(runner), settings), resume=around.resume):
         runner._load_from, runner._resume = None, False
     words = "resuming" if runner._resume else "training"
     print(f"{started} {words} {spec.run_id}", flush=True)
     runner.train()
     if get_rank() != 0:
         return None
-    record, areas = _record(spec, runner, around, started, config)
+    record, areas = _record(spec, runner, around, started, settings)
     store.write_record(record, areas.to_bytes(), _weights(_network(runner)))
     shutil.rmtree(around.work, ignore_errors=True)
     return record
@@ -144,7 +145,7 @@ def _objects(runner: Runner) -> list[object]:
 
 
 def _record(
-    spec: RunSpec, runner: Runner, around: Surroundings, started: str, config: Mapping[str, Any]
+    spec: RunSpec, runner: Runner, around: Surroundings, started: str, settings: dict[str, Any]
 ) -> tuple[Record, ImageAreas]:
     from experiments.store.areas import per_class_iou
     from experiments.store.provenance import environment
@@ -179,7 +180,7 @@ def _record(
         ),
         peak_memory_mb=_peak_memory_mb(around.device),
         resumed_at=state.resumed_at,
-        environment=environment(_objects(runner), around.device, config),
+        environment=environment(_objects(runner), around.device, settings),
         deviations=(*spec.deviations, *state.deviations),
         started=started,
         finished=now(),

@@ -218,7 +218,13 @@ EXECUTED = """
 def test_every_module_whose_code_ran_is_in_the_record(trained: Lab, tmp_path: Path) -> None:
     """What is followed by imports is held against what Python really called, loading included."""
     lab = trained.blank(tmp_path / "results")
-    spec = lab.plan("full")
+    usual = lab.plan("full")
+    # what a run's config names, and no object of it is an instance of
+    paramwise = {"num_layers": 2, "layer_decay_rate": 0.9}
+    change = {"constructor": "LayerDecay", "paramwise": paramwise}
+    optimizer = usual.training.optimizer.model_copy(update=change)
+    training = usual.training.model_copy(update={"optimizer": optimizer})
+    spec = usual.model_copy(update={"training": training})
     folder = lab.store.write_spec(spec)
     script, called = tmp_path / "note.py", tmp_path / "called.json"
     script.write_text(textwrap.dedent(EXECUTED))
@@ -232,6 +238,6 @@ def test_every_module_whose_code_ran_is_in_the_record(trained: Lab, tmp_path: Pa
     found = lab.store.read(spec.run_id)
     assert found is not None
     counted = set(found.environment.code)
-    assert {"ssa.datasets.transforms", "ssa.datasets.pixels", "ssa.losses.native"} <= names
+    assert {"ssa.datasets.transforms", "ssa.losses.native", "ssa.backbones.layer_decay"} <= names
     # the attempt itself only asks whether a user has described the data set
     assert names - counted <= INERT | {"ssa.datasets.folder"}
