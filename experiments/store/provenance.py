@@ -86,7 +86,8 @@ def _named_in(config: object) -> set[str]:
     places = (*vars(mmengine.registry).values(), *vars(mmseg.registry).values())
     known = [each for each in places if isinstance(each, mmengine.registry.Registry)]
     names = {config[key] for key in NAMING if isinstance(config.get(key), str)}
-    found = (registry.get(name) for registry in known for name in names)
+    # not by get(), which imports all that mmsegmentation registers
+    found = (registry.module_dict.get(name) for registry in known for name in names)
     modules = {str(getattr(cls, "__module__", "")) for cls in found if cls is not None}
     return modules.union(*map(_named_in, config.values()))
 

@@ -175,9 +175,9 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
 
     torch.set_num_threads(options.threads)
     resume = folder.checkpoint.exists() and _is_whole(folder.checkpoint)
-    if folder.checkpoint.exists() and not resume:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one says so
-            tell(folder, f"{folder.checkpoint} is damaged; the run starts anew.")
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one says so
+    if first and folder.checkpoint.exists() and not resume:
+        tell(folder, f"{folder.checkpoint} is damaged; the run starts anew.")
     return Surroundings(
         work=folder.path / "work",
         data=options.data,

@@ -82,14 +82,18 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interrupts_ignored")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_ends_the_training_processes_and_says_how_to_go_on(
-    trained: Lab, tmp_path: Path
+    trained: Lab, tmp_path: Path, how: signal.Signals
 ) -> None:
+    """And a terminal that is closed, as an ssh connection that is lost."""
+    if how == signal.SIGHUP and signal.getsignal(how) == signal.SIG_IGN:
+        pytest.skip("started with nohup, under which a closed terminal ends nothing")
     lab = trained.blank(tmp_path)
     with lab.calling("one", profile="long") as process:
         wait_until(lambda: any(is_locked(f) for f in runs_of(lab)), "a training process")
         (child,) = children_of(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Interrupted; the same command goes on where it stopped." in err

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, PROJECT, Lab, environment, heeding_interrupts, wait_until
+from lab import JOBS, PATIENCE_S, PROJECT, Lab, environment, heeding_interrupts, wait_until
 
 from experiments.store.folder import RunFolder
 from experiments.store.meaning import meaning_of_file
@@ -38,10 +38,10 @@ class Copy:
     said: dict[str, str] = field(default_factory=dict)
 
     def command(self, *words: str) -> list[str]:
-        needless = ["--jobs", "1"] if words[0] != "plan" else []
+        jobs = ["--jobs", str(JOBS)] if words[0] != "plan" else []
         start = [sys.executable, "-W", "ignore", str(self.root / "experiments" / "start.py")]
         places = ["--registry", str(self.lab.registry), "--results", str(self.lab.results)]
-        return [*start, "experiments", *words, "--profile", "long", *places, *needless]
+        return [*start, "experiments", *words, "--profile", "long", *places, *jobs]
 
     @property
     def environment(self) -> dict[str, str]:
