@@ -17,10 +17,14 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import sys
+import sysconfig
 import traceback
 import types
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +37,16 @@ if TYPE_CHECKING:
 
 #: the package that the files of all folders ``classifiers`` belong to
 PACKAGE = "user_classifiers"
+#: the packages of the checkout
+OURS = ("ssa", "experiments", "analysis")
+#: where installed packages lie, which have versions instead of sources that count
+_INSTALLED = tuple(
+    {
+        os.path.realpath(path) + os.sep
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+        if (path := sysconfig.get_path(name))
+    }
+)
 
 
 def take_up(folders: Sequence[Path]) -> None:
@@ -226,14 +240,53 @@ def own_names(folders: Sequence[Path]) -> dict[str, dict[str, str]]:
 
 
 def source_of(module: str) -> Path | None:
-    """The file of the user's module ``module``; None if no folder taken up holds it."""
-    package = sys.modules.get(PACKAGE)
-    for place in getattr(package, "__path__", ()):
-        stem = Path(place, *module.removeprefix(f"{PACKAGE}.").split("."))
+    """The file of the user's module ``module``; None if no folder taken up holds it.
+
+    Beside the modules of :data:`PACKAGE` these are all that lie on Python's search path and are
+    neither ours nor installed.
+    """
+    top, *below = module.split(".")
+    if top == PACKAGE:
+        package = sys.modules.get(PACKAGE)
+        places = [Path(place) for place in getattr(package, "__path__", ())]
+    else:
+        places, below = _elsewhere(top, tuple(sys.path)), [top, *below]
+    for place in places:
+        stem = place.joinpath(*below)
         for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
             if path.is_file():
                 return path
     return None
+
+
+@lru_cache(maxsize=256)
+def _elsewhere(top: str, _search: tuple[str, ...]) -> list[Path]:
+    """Where a module on Python's search path that is nobody's package lies; else nothing."""
+    if not top.isidentifier() or top == "__main__" or not is_users(top):
+        return []
+    spec = PathFinder.find_spec(top)
+    if spec is None:
+        return []
+    folders = spec.submodule_search_locations
+    origins = [spec.origin] if spec.origin else list(folders or ())
+    if not origins or any(is_installed(origin) for origin in origins):
+        return []
+    if folders is not None:
+        return [Path(folder).parent for folder in folders]
+    return [Path(str(spec.origin)).parent]
+
+
+def is_installed(path: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    real = os.path.realpath(path)
+    parts = Path(real).parts
+    return real.startswith(_INSTALLED) or "site-packages" in parts or "dist-packages" in parts
+
+
+def is_users(module: str) -> bool:
+    """Whether a module may be a user's: of :data:`PACKAGE`, or nobody's package."""
+    top = module.split(".")[0]
+    return top not in OURS and top not in sys.stdlib_module_names
 
 
 def sources_used(modules: Sequence[str]) -> dict[str, Path]:
@@ -242,24 +295,29 @@ def sources_used(modules: Sequence[str]) -> dict[str, Path]:
     queue = [name for name in modules if name.startswith(f"{PACKAGE}.")]
     while queue:
         name = queue.pop()
+        if name in found or not is_users(name):
+            continue
         path = source_of(name)
-        if path is not None and name not in found:
+        if path is not None:
             found[name] = path
-            queue += [*_imported(path, name), *_packages_above(name)]
+            queue += [*imported(path.read_bytes(), name, path), *_packages_above(name)]
     return found
 
 
 def _packages_above(name: str) -> list[str]:
     """The users' packages that importing ``name`` runs first."""
     parts = name.split(".")
-    return [".".join(parts[:end]) for end in range(2, len(parts))]
+    return [".".join(parts[:end]) for end in range(1, len(parts)) if parts[:end] != [PACKAGE]]
 
 
-def _imported(path: Path, name: str) -> list[str]:
-    """Names of modules of :data:`PACKAGE` that the file of the module ``name`` may import."""
+def imported(source: bytes, name: str, path: Path) -> list[str]:
+    """Names of all modules that the user's module ``name`` in the file ``path`` may import.
+
+    Of ``from a import b`` both ``a`` and ``a.b``, since either may be a module.
+    """
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -267,4 +325,4 @@ def _imported(path: Path, name: str) -> list[str]:
             origin = ".".join(package[:above]) if node.level else ""
             base = ".".join(part for part in (origin, node.module) if part)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.startswith(f"{PACKAGE}.")]
+    return [name for name in names if name and name != PACKAGE]

@@ -165,7 +165,8 @@ def serve(launcher: int) -> str:
     Args:
         launcher: process at the other end of standard input.
     """
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher ends its processes
+    # a terminal sends these to all; the launcher ends its processes itself
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)}
     channel = socket.socket(fileno=os.dup(0))
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -193,7 +194,8 @@ def serve(launcher: int) -> str:
             children[number] = os.fork()
             if children[number] == 0:
                 channel.close()
-                signal.signal(signal.SIGINT, interrupt)
+                for which, handler in before.items():
+                    signal.signal(which, handler)
                 return _become(request)
         for number, pid in list(children.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)

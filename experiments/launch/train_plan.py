@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from experiments.declare.profile import DataChoice
 from experiments.declare.run_spec import RunSpec
 from experiments.launch.local import Inputs, LocalOptions, Outcome, Watcher, launch
@@ -9,6 +11,7 @@ from experiments.machine import num_devices
 from experiments.plan.data import locate
 from experiments.plan.plan import Plan
 from experiments.plan.request import Request
+from ssa.datasets.base import DataError
 
 
 def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
@@ -23,17 +26,25 @@ def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
         packed=request.workspace.cache / "packed" if loading.packed else None,
     )
 
-    def inputs_of(spec: RunSpec) -> Inputs:
-        return _inputs_of(request, spec)
-
-    return launch(plan.to_do, request.store, inputs_of, options, watcher)
+    return launch(plan.to_do, request.store, partial(inputs_of, request), options, watcher)
 
 
-def _inputs_of(request: Request, spec: RunSpec) -> Inputs:
+def inputs_of(request: Request, spec: RunSpec) -> Inputs:
+    """What a run reads, looked at again: a plan may be hours old when its run begins.
+
+    Raises:
+        SsaError: it is gone, or no longer what the plan said.
+    """
     choice = DataChoice(name=spec.dataset, settings=spec.dataset_settings)
+    data = locate(choice, request.workspace, anew=True)
+    if data.digest != spec.dataset_digest:
+        raise DataError(
+            f"The files of the data set {spec.dataset} in {data.root} have changed since this call "
+            "began; give the same command again, which plans the runs with what is there now."
+        )
     weights = None
     if spec.weights is not None:
         from ssa.released.manifest import require_weights
 
         weights = require_weights(spec.weights, request.workspace.weights)
-    return Inputs(locate(choice, request.workspace).root, weights, request.registry.folders)
+    return Inputs(data.root, weights, request.registry.folders)

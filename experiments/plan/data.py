@@ -60,12 +60,19 @@ class Located:
         return self.unfit.get(split)
 
 
-def locate(choice: DataChoice, workspace: Workspace) -> Located:
+def locate(choice: DataChoice, workspace: Workspace, *, anew: bool = False) -> Located:
     """Find a data set, or make it where it is one that we make.
+
+    Args:
+        choice: the data set and its settings.
+        workspace: where it is looked for.
+        anew: look at the files again, though this process has done so.
 
     Raises:
         SsaError: unknown name, not there, not whole; the sentence says how to get it.
     """
+    if anew:
+        _locate.cache_clear()
     located = _locate(choice.name, json.dumps(choice.settings, sort_keys=True), workspace)
     return replace(located, working_size=choice.working_size)
 

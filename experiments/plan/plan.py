@@ -16,9 +16,11 @@ from experiments.errors import CorruptRecordError, StoreError
 from experiments.plan.cost import GpuHours
 from experiments.plan.estimate import Kind, Past, filled, makespan
 from experiments.plan.resolve import Blocked, Resolver
+from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
+from experiments.store.resumable import in_words, unlike_checkpoint
 from experiments.store.store import Store
 
 State = Literal["cached", "stale", "remade", "missing", "damaged", "running", "blocked"]
@@ -306,14 +308,24 @@ def look_up(
         if failure := store.read_failure(spec.run_id):
             reason = f"the last attempt failed: {failure.sentence}"
             return PlannedRun(spec, "missing", reason, None, expected)
-        reason = "interrupted; resumes" if folder.checkpoint.exists() else "no record"
-        return PlannedRun(spec, "missing", reason, None, expected)
+        return PlannedRun(spec, "missing", _how_begun(folder), None, expected)
     if record.spec == spec:  # thousands of records need not each hold the network's config
         record = record.model_copy(update={"spec": spec})
     changed = changed_modules(record.environment.code)
     if changed:
         return PlannedRun(spec, "stale", f"changed since: {', '.join(changed)}", record)
     return PlannedRun(spec, "cached", "", record)
+
+
+def _how_begun(folder: RunFolder) -> str:
+    """How a run without a record will begin."""
+    if not folder.checkpoint.exists():
+        return "no record"
+    unlike = unlike_checkpoint(folder)
+    if not unlike:
+        return "interrupted; resumes"
+    what = in_words(unlike)
+    return f"interrupted; starts anew, since its checkpoint was made with other code ({what})"
 
 
 class PastCosts:

@@ -81,6 +81,11 @@ class ProgressWatcher:
                 run_id, total=run.spec.training.iterations, note="starting"
             )
 
+    def said(self, run: PlannedRun, sentence: str) -> None:
+        """Print it beside the run's name, unless the sentence has it."""
+        run_id = run.spec.run_id
+        self.console.print(escape(sentence if run_id in sentence else f"{run_id}: {sentence}"))
+
     def ended(self, outcome: Outcome) -> None:
         """Remove its bar; say so if it failed."""
         run_id = outcome.spec.run_id
@@ -92,7 +97,9 @@ class ProgressWatcher:
         self._over += 1
         self._progress.advance(self._all)
         if outcome.end == "failed":
-            self.console.print(f"[red]failed[/red] {run_id}: {escape(outcome.sentence)}")
+            code = "" if outcome.code is None else f"exit code {outcome.code}; "
+            more = f" ({code}log: {outcome.log})" if outcome.log else ""
+            self.console.print(f"[red]failed[/red] {run_id}: {escape(outcome.sentence + more)}")
 
     def tick(self, active: Sequence[RunFolder]) -> None:
         """Move the bars and the estimate."""

@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "checkpoint.code.json"
 
     @property
+    def notice(self) -> Path:
+        """What the training process has to say to its caller."""
+        return self.path / "notice.txt"
+
+    @property
     def failure(self) -> Path:
         """Why the last attempt failed."""
         return self.path / "failure.json"

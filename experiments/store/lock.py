@@ -6,11 +6,11 @@ import contextlib
 import errno
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 
 from experiments.files import writing
 from experiments.store.folder import RunFolder
+from experiments.store.notice import tell
 
 #: what file systems without flock say (Lustre and NFS mounted without locks)
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
@@ -37,10 +37,10 @@ def run_lock(folder: RunFolder) -> Iterator[bool]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            print(
+            tell(
+                folder,
                 f"{folder.path} lies on a file system without locks ({error.strerror}): do not "
                 "start the same run twice at once.",
-                file=sys.stderr,
             )
             mine = True
         else:

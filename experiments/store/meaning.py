@@ -22,12 +22,23 @@ _C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 def meaning_of_file(path: Path) -> str:
     """sha256 of what a source file means; of a file that is neither Python nor C, of its bytes."""
-    if path.suffix == ".py":
-        return meaning(path.read_bytes())
-    if path.suffix in (".c", ".h"):
-        words = _C_COMMENT.sub(" ", path.read_text(encoding="utf-8")).split()
+    return meaning_of(path.read_bytes(), path.suffix)
+
+
+def meaning_of(source: bytes, suffix: str) -> str:
+    """sha256 of what the content of a file with that suffix means, as :func:`meaning_of_file`.
+
+    What is no Python, though it is called so, counts by its bytes.
+    """
+    if suffix == ".py":
+        try:
+            return meaning(source)
+        except (SyntaxError, ValueError):
+            pass
+    elif suffix in (".c", ".h"):
+        words = _C_COMMENT.sub(" ", source.decode()).split()
         return hashlib.sha256(" ".join(words).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(source).hexdigest()
 
 
 def meaning(source: bytes | str) -> str:

@@ -6,6 +6,7 @@
                           lock             held (flock) by the process that trains it
                           checkpoint.code.json   with what code the checkpoint was made
                           progress.json    how far it is, for the watcher
+                          notice.txt       what it has to say to its caller, until that took it
                           checkpoint.pth   the last state, until the record is written
                           failure.json     why the last attempt ended, if it failed
                           config.py        the resolved mmengine config

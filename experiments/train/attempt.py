@@ -3,7 +3,7 @@
 With ``--processes N`` it starts N members that share every batch (train/processes.py). It
 holds the run's lock, trains (or resumes), scores and writes the record. Exit codes:
 0 the record is there; 1 it failed (failure.json says why); 74 it failed and could not even write
-why; 75 another process holds the run.
+why; 75 another process holds the run; 128 + n it was ended by signal n.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -19,28 +18,41 @@ import traceback
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import experiments.train.listening  # noqa: F401  before all else of ours
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
-from experiments.errors import SsaError, sentence_of
+from experiments.errors import RegistryError, SsaError, sentence_of
 from experiments.files import disk_sentence, write_atomically
-from experiments.machine import PROJECT
 from experiments.store.folder import RunFolder
+from experiments.store.loaded import watch
 from experiments.store.lock import run_lock
+from experiments.store.notice import tell
+from experiments.store.progress import read_progress
 from experiments.store.provenance import remember_code
 from experiments.store.records import Failure, now
-from experiments.store.store import Store, set_file_aside
+from experiments.store.store import Store
+from experiments.train.exit_codes import BUSY, UNWRITABLE
 from experiments.train.trainer import train
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from experiments.train.config import Surroundings
 
-UNWRITABLE = 74  # EX_IOERR: the run's folder takes nothing more
-BUSY = 75  # EX_TEMPFAIL: another process trains this run
 _PR_SET_PDEATHSIG = 1
+
+
+class _Ended(BaseException):
+    """This process was asked to end: nothing of what it runs is to catch that."""
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # who asks twice does not wait for our last words
+    raise _Ended(number)
 
 
 def _is_member(folder: RunFolder) -> bool:
@@ -70,48 +82,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds")
     options = parser.parse_args(arguments)
     folder = RunFolder(options.folder.resolve())
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        return _attempt(folder, options, list(sys.argv[1:] if arguments is None else arguments))
+    except (KeyboardInterrupt, _Ended) as ended:
+        return _last_words(folder, ended.args[0] if ended.args else signal.SIGINT)
+
+
+def _attempt(folder: RunFolder, options: argparse.Namespace, given: list[str]) -> int:
     _die_with_parent(None if _is_member(folder) else options.parent)
+    remember_code(options.registry)
+    watch([each / "classifiers" for each in options.registry])
     store = Store(folder.path.parent.parent)
     if options.processes > 1 and _is_member(folder):  # whoever started us holds the lock
         return _guarded(folder, store, options)
     with run_lock(folder) as mine:
         if not mine:
             return BUSY
-        try:
-            _tie_to_code(folder, options)
-        except SsaError as error:
-            return _fail(folder, str(error))
+        folder.progress.unlink(missing_ok=True)  # of an attempt before
         if options.processes > 1:
             from experiments.train.processes import supervise
 
-            given = sys.argv[1:] if arguments is None else arguments
-            return supervise(folder, store, list(given), options.processes)
+            return _explained(folder, lambda: supervise(folder, store, given, options.processes))
         return _guarded(folder, store, options)
 
 
 def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> int:
-    """Train; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
-    try:
+    def trained() -> int:
         spec = RunSpec.model_validate_json(folder.spec.read_text())
         if not options.remake and store.read(spec.run_id) is not None:
             return 0  # another process finished it while we started
         take_up_for(spec, options.registry, options.data)
-        remember_code(options.registry)
+        _check_description(spec)
         around = _surroundings(folder, options)
         if around.processes > 1:
             _join(around)
         train(spec, store, around)
-    except KeyboardInterrupt:
-        return 130
+        return 0
+
+    return _explained(folder, trained)
+
+
+def _check_description(spec: RunSpec) -> None:
+    """Refuse a data set whose file says something else now than when the run was planned.
+
+    Raises:
+        RegistryError: it does.
+    """
+    from ssa.datasets import DATASETS
+    from ssa.datasets.folder import own_settings
+
+    now_described = own_settings(DATASETS[spec.dataset])
+    if now_described and now_described != spec.dataset_settings:
+        raise RegistryError(
+            f"The data set {spec.dataset} is described otherwise now than when this run was "
+            "planned; give the same command again, which plans it as it is described now."
+        )
+
+
+def _explained(folder: RunFolder, attempt: Callable[[], int]) -> int:
+    """Try; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
+    try:
+        return attempt()
+    except (KeyboardInterrupt, _Ended):
+        raise
     except SsaError as error:
         return _fail(folder, sentence_of(error))
     except OSError as error:
         return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
-    except Exception as error:  # noqa: BLE001  the process's own boundary: recorded, then over
+    except SystemExit as error:  # a user's code may say so: this process has codes of its own
+        return _fail(folder, f"{own_line(error)}The code left the training process by sys.exit().")
+    except BaseException as error:  # noqa: BLE001  the process's own boundary: recorded, then over
         text = " ".join(str(error).split())[:300]
-        what = f"{own_line(error)}{type(error).__name__}: {text}"
-        return _fail(folder, f"{what} (whole story in {folder.log})")
-    return 0
+        return _fail(folder, f"{own_line(error)}{type(error).__name__}: {text}")
+
+
+def _last_words(folder: RunFolder, number: int) -> int:
+    """Say in the log what ended the run and where; returns the exit code."""
+    progress = read_progress(folder.progress)
+    at = f" at iteration {progress.iteration} of {progress.iterations}" if progress else ""
+    name = signal.Signals(number).name
+    with contextlib.suppress(OSError):
+        print(f"{now()} ended by {name}{at}; the same command resumes it.", file=sys.stderr)
+    return 128 + number
 
 
 def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surroundings:
@@ -122,8 +175,9 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
 
     torch.set_num_threads(options.threads)
     resume = folder.checkpoint.exists() and _is_whole(folder.checkpoint)
-    if folder.checkpoint.exists() and not resume:
-        print(f"{folder.checkpoint} is damaged; the run starts anew.", file=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one says so
+    if first and folder.checkpoint.exists() and not resume:
+        tell(folder, f"{folder.checkpoint} is damaged; the run starts anew.")
     return Surroundings(
         work=folder.path / "work",
         data=options.data,
@@ -147,36 +201,6 @@ def _join(around: Surroundings) -> None:
     if around.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if around.device == "cuda" else "gloo")
-
-
-def _tie_to_code(folder: RunFolder, options: argparse.Namespace) -> None:
-    """Set a checkpoint of other code aside and note with what code those to come are made.
-
-    Raises:
-        StoreError: the disk is full or may not be written.
-    """
-    if folder.record.exists() and not options.remake:
-        return
-    import torch
-
-    code = remember_code(options.registry)
-    files = {os.path.relpath(path, PROJECT): digest for path, digest in code.items()}
-    text = json.dumps({"torch": torch.__version__, "code": files}, indent=1)
-    try:
-        same = folder.checkpoint_code.read_text(encoding="utf-8") == text
-    except OSError:
-        same = False
-    if same:
-        return
-    if folder.checkpoint.exists():
-        aside = set_file_aside(folder.checkpoint, "other")
-        print(
-            f"The checkpoint in {folder.path} was made with other code or another torch; the run "
-            f"starts anew (it is kept as {aside.name}).",
-            file=sys.stderr,
-            flush=True,
-        )
-    write_atomically(folder.checkpoint_code, text)
 
 
 def _is_whole(checkpoint: Path) -> bool:

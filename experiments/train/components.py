@@ -11,6 +11,7 @@ COMPONENTS = (
     "experiments.train.loops",
     "experiments.train.metric",
     "experiments.train.optimizer",
+    "experiments.train.pretrained",
     "ssa.backbones",
     "ssa.datasets.segmentation",
     "ssa.heads",

@@ -116,7 +116,8 @@ def model_config(spec: RunSpec) -> dict[str, Any]:
 def _pretrained(spec: RunSpec, around: Surroundings) -> list[dict[str, Any]]:
     if spec.weights is None:
         return []
-    return [{"type": "PretrainedHook", "entry": spec.weights, "path": str(around.weights)}]
+    hook = {"type": "PretrainedHook", "entry": spec.weights, "path": str(around.weights)}
+    return [hook | {"sha256": spec.weights_sha256}]
 
 
 def _preprocessor(training: Training, evaluation: Evaluation) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -102,34 +101,6 @@ def _term(name: str) -> str:
 
 
 @HOOKS.register_module()
-class PretrainedHook(Hook):
-    """Loads a pretrained file into the backbone before the first step; a resumed run has it.
-
-    Args:
-        entry: of ssa/weights.yaml.
-        path: the file.
-    """
-
-    def __init__(self, entry: str, path: str) -> None:
-        self.entry, self.path = entry, Path(path)
-
-    def before_train(self, runner: Runner) -> None:
-        """Load, or refuse.
-
-        Raises:
-            SsaError: the file does not fit the network.
-        """
-        from ssa.released.weights import load_pretrained
-
-        if runner.iter == 0:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            report = load_pretrained(model, self.entry, self.path)
-            print(f"{self.path.name}: {report.loaded} of {report.expected} entries loaded")
-            for name in report.missing:
-                print(f"  not in the file: {name}")
-
-
-@HOOKS.register_module()
 class ProgressHook(Hook):
     """Writes where the run stands, twice a second at most.
 
@@ -191,6 +162,8 @@ class StateHook(Hook):
         self.path = Path(path)
         self.every_s = every_s
         self.resumed_at: tuple[int, ...] = ()
+        self.device = ""  # of this attempt
+        self.deviations: tuple[str, ...] = ()  # of this attempt and those that it takes up
         self._earlier_s = 0.0  # spent by the attempts that this one takes up
         self._began = self._last = time.monotonic()
 
@@ -201,13 +174,22 @@ class StateHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep the history of the attempts with the state."""
-        checkpoint["attempts"] = {"resumed_at": list(self.resumed_at), "seconds": self.total_s}
+        checkpoint["attempts"] = {
+            "resumed_at": list(self.resumed_at),
+            "seconds": self.total_s,
+            "device": self.device,
+            "deviations": list(self.deviations),
+        }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Take the history up."""
         attempts = checkpoint["attempts"]
         self._earlier_s = attempts["seconds"]
-        self.resumed_at = (*attempts["resumed_at"], checkpoint["meta"]["iter"])
+        at = checkpoint["meta"]["iter"]
+        self.resumed_at = (*attempts["resumed_at"], at)
+        other = attempts["device"] != self.device
+        moved = (f"trained on {attempts['device']} until iteration {at}",) if other else ()
+        self.deviations = tuple(dict.fromkeys((*attempts["deviations"], *moved, *self.deviations)))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None

@@ -121,10 +121,11 @@ def rescore(
         RescoreError: the data are not those that the run was scored on.
         StoreError: the disk is full or may not be written.
     """
-    from experiments.store.provenance import environment
+    from experiments.store.provenance import environment, remember_code
     from experiments.store.records import now
     from experiments.train.trained import load_trained
 
+    remember_code(registry.folders)  # what is imported from here on
     spec = record.spec
     data = locate(DataChoice(name=spec.dataset, settings=spec.dataset_settings), workspace)
     if data.digest != spec.dataset_digest:
@@ -156,7 +157,9 @@ def rescore(
         dataset_digest=spec.dataset_digest,
         weights_sha256=sha256_of(store.folder(record.run_id).weights),
         evaluate_s=loop.evaluate_s,
-        environment=environment([*network.modules(), loop.dataloader.dataset], device),
+        environment=environment(
+            [*network.modules(), loop.dataloader.dataset], device, runner.cfg.to_dict()
+        ),
         finished=now(),
     )
     path = path_of(store, record.run_id, protocol)

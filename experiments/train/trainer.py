@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import resource
 import shutil
 import statistics
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from experiments.declare.run_spec import RunSpec
+from experiments.errors import SsaError
 from experiments.files import write_atomically
-from experiments.store.records import RECORD_VERSION, Record, Timings
-from experiments.store.store import Store
+from experiments.store.folder import RunFolder
+from experiments.store.notice import tell
+from experiments.store.records import RECORD_VERSION, Record, Timings, now
+from experiments.store.resumable import in_words, unlike_checkpoint, write_checkpoint_code
+from experiments.store.store import Store, set_file_aside
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -22,7 +28,25 @@ if TYPE_CHECKING:
 
     from experiments.store.areas import ImageAreas
     from experiments.train.config import Surroundings
-from experiments.store.records import now
+
+#: variables of the environment that let torch, its libraries or our losses compute otherwise
+TELLING_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "SSA_NATIVE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+
+class EditedError(SsaError):
+    """Code that was edited while a run started."""
 
 
 def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
@@ -39,19 +63,21 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
+    from experiments.store.provenance import code_used
     from experiments.train.components import register_components
     from experiments.train.config import runner_config
+    from experiments.train.hooks import StateHook
     from experiments.train.plain_config import PlainConfig
 
     started = now()
-    print(f"{started} {'resuming' if around.resume else 'training'} {spec.run_id}", flush=True)
     register_components()
     if around.device == "cpu":
         # warn_only: a few of mmsegmentation's operations have no deterministic form
         torch.use_deterministic_algorithms(True, warn_only=True)
         # filling fresh memory guards against reading it unwritten; nothing here does, it costs 5 %
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    config = PlainConfig(runner_config(spec, around))
+    settings = runner_config(spec, around)
+    config = PlainConfig(settings)
     if get_rank() == 0:
         write_atomically(store.folder(spec.run_id).config, config.pretty_text)
     runner = Runner.from_cfg(config)
@@ -59,17 +85,67 @@ def train(spec: RunSpec, store: Store, around: Surroundings) -> Record | None:
         network = _network(runner).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if around.processes > 1:  # gradients lie in memory as the parameters did when wrapped
             runner.model = runner.wrap_model(config.model_wrapper_cfg, network)
+    state = next(hook for hook in runner.hooks if isinstance(hook, StateHook))
+    state.device = around.device
+    state.deviations = deviations_of(spec, around, _network(runner))
+    folder = store.folder(spec.run_id)
+    if not _goes_on(folder, code_used(_objects(runner), settings), resume=around.resume):
+        runner._load_from, runner._resume = None, False
+    words = "resuming" if runner._resume else "training"
+    print(f"{started} {words} {spec.run_id}", flush=True)
     runner.train()
     if get_rank() != 0:
         return None
-    record, areas = _record(spec, runner, around, started)
+    record, areas = _record(spec, runner, around, started, settings)
     store.write_record(record, areas.to_bytes(), _weights(_network(runner)))
     shutil.rmtree(around.work, ignore_errors=True)
     return record
 
 
+def _goes_on(folder: RunFolder, code: Mapping[str, str], *, resume: bool) -> bool:
+    """Whether the run goes on from its checkpoint; else what follows is tied to this code.
+
+    Of several processes the first one decides for all.
+
+    Args:
+        folder: of the run.
+        code: what this process runs.
+        resume: whether there is a whole checkpoint.
+
+    Raises:
+        EditedError: the processes of this run do not all run the same code.
+    """
+    from mmengine.dist import all_gather_object, broadcast_object_list, get_rank
+
+    if any(each != code for each in all_gather_object(dict(code))):
+        raise EditedError(
+            "The code was edited while the processes of this run started, and they do not all run "
+            "the same; give the same command again."
+        )
+    decision = [resume]
+    if get_rank() == 0:
+        if resume and (unlike := unlike_checkpoint(folder, code)):
+            aside = set_file_aside(folder.checkpoint, "other")
+            tell(
+                folder,
+                f"{folder.path.name} starts anew: its checkpoint was made with other code "
+                f"({in_words(unlike)}); it is kept as {aside.name}.",
+            )
+            decision = [False]
+        if not decision[0]:
+            write_checkpoint_code(folder, code)
+    broadcast_object_list(decision)
+    return decision[0]
+
+
+def _objects(runner: Runner) -> list[object]:
+    """What a run's code is found by; the loops are built if they are not yet."""
+    loops = (runner.train_loop, runner.val_loop)
+    return [*_network(runner).modules(), *(loop.dataloader.dataset for loop in loops)]
+
+
 def _record(
-    spec: RunSpec, runner: Runner, around: Surroundings, started: str
+    spec: RunSpec, runner: Runner, around: Surroundings, started: str, settings: dict[str, Any]
 ) -> tuple[Record, ImageAreas]:
     from experiments.store.areas import per_class_iou
     from experiments.store.provenance import environment
@@ -85,8 +161,6 @@ def _record(
     dataset = val_loop.dataloader.dataset
     iou = per_class_iou(areas)
     final = curve.points[-1].scores
-    network = _network(runner)
-    used = [*network.modules(), dataset, train_loop.dataloader.dataset]
     record = Record(
         version=RECORD_VERSION,
         run_id=spec.run_id,
@@ -106,8 +180,8 @@ def _record(
         ),
         peak_memory_mb=_peak_memory_mb(around.device),
         resumed_at=state.resumed_at,
-        environment=environment(used, around.device),
-        deviations=(*spec.deviations, *deviations_of(spec, around, network)),
+        environment=environment(_objects(runner), around.device, settings),
+        deviations=(*spec.deviations, *state.deviations),
         started=started,
         finished=now(),
     )
@@ -133,7 +207,14 @@ def deviations_of(spec: RunSpec, around: Surroundings, network: nn.Module) -> tu
         *_batch_deviations(spec, around, network),
         *_term_deviations(spec, around, network),
         *_precision_deviations(spec, around),
+        *_variable_deviations(),
     )
+
+
+def _variable_deviations() -> tuple[str, ...]:
+    """Variables of the environment by which a library computes otherwise."""
+    given = [f"{name}={os.environ[name]}" for name in TELLING_VARIABLES if os.environ.get(name)]
+    return (f"trained with {', '.join(given)} in the environment",) if given else ()
 
 
 def _term_deviations(spec: RunSpec, around: Surroundings, network: nn.Module) -> tuple[str, ...]:

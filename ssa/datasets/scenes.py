@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ssa.datasets.base import DataError, DataSet, Layout, register
@@ -18,7 +20,9 @@ from ssa.datasets.scene_appearance import draw_looks, paint
 from ssa.datasets.scene_layout import CLASSES, draw_layout
 from ssa.errors import Remedy
 
-GENERATOR = 2  # raise when the same parameters make other pixels
+GENERATOR = 2  # raise when the same parameters are to make other pixels
+#: what decides over the pixels: drawn with other code, they lie in another folder
+_DRAWING = ("draws.py", "png.py", "scene_appearance.py", "scene_layout.py", "scenes.py")
 META = "scenes.json"
 _STALE_S = 3600.0  # a temporary folder this old was left by a killed process
 
@@ -107,7 +111,7 @@ def ensure(data_root: Path, parameters: ScenesParameters | None = None) -> Path:
     """
     parameters = parameters or ScenesParameters()
     data_root = Path(data_root)
-    root = data_root / f"scenes-{parameters.digest[:12]}"
+    root = data_root / f"scenes-{parameters.digest[:12]}-{_drawing_code()[:8]}"
     if not root.is_dir():
         try:
             _write(root, parameters)
@@ -119,6 +123,16 @@ def ensure(data_root: Path, parameters: ScenesParameters | None = None) -> Path:
             ) from error
     _check(root, parameters)
     return root
+
+
+@lru_cache(maxsize=1)
+def _drawing_code() -> str:
+    """sha256 of the sources that draw; images of before an edit must not pass for those after."""
+    content = hashlib.sha256()
+    for name in _DRAWING:
+        with contextlib.suppress(OSError):  # installed without sources: nobody edits them
+            content.update((Path(__file__).parent / name).read_bytes())
+    return content.hexdigest()
 
 
 def content_sha256(root: Path) -> str:

@@ -25,8 +25,12 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-_KERNELS = Path(__file__).parent / "kernels"
 _LOSSES = "upsampled_losses"
+#: read once: what is compiled is what a library's name and a run's record are made of
+KERNEL_SOURCES = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parent / "kernels").glob("*.c"))
+}
 #: no -ffast-math: it would change how the whole process treats denormals and NaN
 _FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 _TUNED = (("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",), ())
@@ -124,8 +128,8 @@ def _compile(command: list[str], kernel: str = _LOSSES) -> Path:
     A library's name ends in the digest of its bytes. What a crash or a full disk left truncated
     does not match its name, is removed and built anew (to map it would end the process).
     """
-    source = _KERNELS / f"{kernel}.c"
-    identity = "\n".join([source.read_text(), *command, platform.machine(), _processor()])
+    source = KERNEL_SOURCES[kernel]
+    identity = "\n".join([source, *command, platform.machine(), _processor()])
     stem = f"{kernel}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
     for folder in _folders():
         try:
@@ -149,11 +153,12 @@ def _whole(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def _built(command: list[str], source: Path, folder: Path, stem: str) -> Path:
+def _built(command: list[str], source: str, folder: Path, stem: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         output = Path(work) / "library.so"
         subprocess.run(
-            [*command, "-o", str(output), str(source), "-lm"],
+            [*command, "-o", str(output), "-x", "c", "-", "-x", "none", "-lm"],
+            input=source,
             check=True,
             capture_output=True,
             text=True,

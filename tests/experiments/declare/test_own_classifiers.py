@@ -92,7 +92,7 @@ def test_files_import_each_other_and_count_only_where_they_are_used(tmp_path: Pa
     assert set(used("leaning")) == {f"{PACKAGE}.leaning", f"{PACKAGE}._helping"}
     assert set(used("standing")) == {f"{PACKAGE}.standing"}
     assert used("softmax") == {}
-    code = used("leaning")
+    code = code_used([build_classifier("leaning", 4, 3)])
     assert changed_modules(code) == []
     assert changed_modules(code | {f"{PACKAGE}._helping": "0" * 64}) == [f"{PACKAGE}._helping"]
     alone.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -48,6 +49,9 @@ def test_the_same_command_completes_what_kill_9_interrupted(
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "ended by SIGKILL; the same command resumes it" in " ".join(err.split())
+    last = folder.log.read_text().splitlines()[-1]
+    assert "ended by SIGKILL" in last
+    assert re.search(r"\(iteration \d+ of 60\)", last), last
     assert "Traceback" not in out + err
     assert "interrupted; resumes" in out
     first = folder.checkpoint.stat().st_mtime_ns
@@ -78,14 +82,18 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interrupts_ignored")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_ends_the_training_processes_and_says_how_to_go_on(
-    trained: Lab, tmp_path: Path
+    trained: Lab, tmp_path: Path, how: signal.Signals
 ) -> None:
+    """And a terminal that is closed, as an ssh connection that is lost."""
+    if how == signal.SIGHUP and signal.getsignal(how) == signal.SIG_IGN:
+        pytest.skip("started with nohup, under which a closed terminal ends nothing")
     lab = trained.blank(tmp_path)
     with lab.calling("one", profile="long") as process:
         wait_until(lambda: any(is_locked(f) for f in runs_of(lab)), "a training process")
         (child,) = trainers_of(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Interrupted; the same command goes on where it stopped." in err
@@ -93,14 +101,53 @@ def test_ctrl_c_ends_the_training_processes_and_says_how_to_go_on(
     assert not is_alive(child)
 
 
+@pytest.mark.slow
+def test_sigterm_and_a_kill_at_once_leave_nothing_that_blocks_the_next_call(
+    trained: Lab, undisturbed: Record, tmp_path: Path
+) -> None:
+    """Killed within a tenth of a second of the training process's start; ended as Slurm does."""
+    lab = trained.blank(tmp_path)
+    folder = lab.store.folder(undisturbed.run_id)
+
+    with lab.calling("one", profile="long") as process:
+        wait_until(lambda: trainers_of(process.pid), "the training process")
+        (child,) = trainers_of(process.pid)
+        process.kill()  # the launcher alone: nobody is left to end its child
+        process.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: not is_alive(child), "the orphan's end")
+    assert not is_locked(folder)
+    assert not folder.record.exists()
+    assert not folder.checkpoint.exists(), "an orphan must not train on"
+
+    with lab.calling("one", profile="long") as process:
+        wait_until(folder.checkpoint.exists, "the first checkpoint")
+        (child,) = trainers_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert "Interrupted; the same command goes on where it stopped." in err
+    assert "Traceback" not in out + err
+    assert not is_alive(child)
+    assert not is_locked(folder)
+    last = folder.log.read_text().splitlines()[-1]
+    assert re.search(r"ended by SIGTERM at iteration \d+ of 60; the same command resumes", last)
+
+    said = lab.call("one", profile="long")
+    assert_clear(said, 0)
+    assert assert_as_undisturbed(lab, undisturbed).resumed_at
+
+
 # --- two at once ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def two(trained: Lab, tmp_path: Path) -> Iterator[tuple[Lab, list[subprocess.Popen[str]]]]:
-    """Two callers of the same table on the same results."""
-    lab = trained.blank(tmp_path)
-    with lab.calling("pair") as one, lab.calling("pair") as other:
+    """Two callers of the same table on the same results, which one of them calls otherwise."""
+    lab = trained.blank(tmp_path / "results")
+    link = tmp_path / "link"
+    link.symlink_to(lab.results)
+    linked = Lab(link, lab.registry)
+    with lab.calling("pair") as one, linked.calling("pair") as other:
         yield lab, [one, other]
 
 

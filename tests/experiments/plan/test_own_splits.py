@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ from PIL import Image
 from experiments.declare.load import load_registry
 from experiments.declare.profile import DataChoice
 from experiments.declare.run_spec import RunSpec
+from experiments.launch.local import Inputs
+from experiments.launch.train_plan import inputs_of
+from experiments.machine import module_command
+from experiments.plan.request import Request
 from experiments.plan.resolve import Blocked, Resolver
+from experiments.store.store import Store
 from experiments.store.workspace import Workspace
 from experiments.train.config import Surroundings, runner_config
 from ssa.datasets.verify import verify
+from ssa.errors import SsaError
 
 SIZE = (8, 12)
 
@@ -136,3 +143,48 @@ def test_an_image_of_another_size_than_its_mask_blocks_the_run(tmp_path: Path, s
     assert f"{path} has 9×12 pixels, its annotation" in blocked.reason
     (sentence,) = verify("yard", tmp_path).problems
     assert sentence in blocked.reason
+
+
+# --- between the plan and the run ---------------------------------------------------------------
+
+
+def inputs(folder: Path, spec: RunSpec) -> Inputs:
+    """What a training process of the run is started with."""
+    registry = load_registry()
+    workspace = Workspace(results=folder / "results", data_root=folder)
+    call = Request(registry, registry.profile("smoke"), (0,), workspace, 1, "cpu")
+    return inputs_of(call, spec)
+
+
+def test_pictures_that_changed_since_the_plan_are_not_trained_on(tmp_path: Path) -> None:
+    root = write(tmp_path / "yard", ALL)
+    spec = resolve(tmp_path)
+    assert isinstance(spec, RunSpec)
+    assert inputs(tmp_path, spec).data == root
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(root / "images" / "train" / "a.jpg")
+    with pytest.raises(SsaError, match=r"yard .* have changed since this call began"):
+        inputs(tmp_path, spec)
+
+
+def test_a_description_that_changed_since_the_plan_is_not_trained_with(tmp_path: Path) -> None:
+    root = write(tmp_path / "yard", ALL)
+    spec = resolve(tmp_path)
+    assert isinstance(spec, RunSpec)
+    write(root, ALL, label_map={"0": 1, "1": 0})
+    with pytest.raises(SsaError, match="described otherwise now"):
+        inputs(tmp_path, spec)
+
+
+def test_the_run_itself_looks_at_the_description_again(tmp_path: Path) -> None:
+    """It is read by the training process, seconds after whoever started it has looked."""
+    root = write(tmp_path / "yard", ALL)
+    spec = resolve(tmp_path)
+    assert isinstance(spec, RunSpec)
+    folder = Store(tmp_path / "results").write_spec(spec)
+    write(root, ALL, label_map={"0": 1, "1": 0})
+    command = module_command("experiments.train.attempt", str(folder.path), "--data", str(root))
+    ended = subprocess.run(command, capture_output=True, check=False)
+    failure = Store(tmp_path / "results").read_failure(spec.run_id)
+    assert ended.returncode == 1
+    assert failure is not None
+    assert "yard is described otherwise now than when this run was planned" in failure.sentence

@@ -30,6 +30,7 @@ from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.lock import run_lock
 from experiments.store.provenance import changed_modules, code_digest, code_used
 from experiments.store.records import Failure
+from experiments.store.resumable import write_checkpoint_code
 from experiments.store.store import Store
 from experiments.store.workspace import Workspace
 
@@ -73,8 +74,22 @@ def test_what_was_never_begun_is_missing(store: Store) -> None:
 
 
 def test_what_was_interrupted_is_resumed(store: Store) -> None:
-    store.write_spec(SPEC).checkpoint.write_bytes(b"state")
+    folder = store.write_spec(SPEC)
+    folder.checkpoint.write_bytes(b"state")
+    write_checkpoint_code(folder, code_used([]))
     assert state_of(store) == ("missing", "interrupted; resumes")
+
+
+def test_a_checkpoint_of_other_code_is_named_before_it_is_left(store: Store) -> None:
+    folder = store.write_spec(SPEC)
+    folder.checkpoint.write_bytes(b"state")
+    state, reason = state_of(store)
+    assert (state, "starts anew" in reason) == ("missing", True), "nobody knows what made it"
+    write_checkpoint_code(folder, code_used([]) | {"experiments.train.loops": "0" * 64})
+    state, reason = state_of(store)
+    assert state == "missing"
+    assert reason.startswith("interrupted; starts anew")
+    assert reason.endswith("made with other code (experiments.train.loops)")
 
 
 def test_what_failed_says_why(store: Store) -> None:

@@ -15,7 +15,7 @@ from samples import make_areas, make_record, make_spec, put
 from experiments.declare.extensions import PACKAGE, sources_used
 from experiments.errors import StoreError
 from experiments.judge.verdict import of_complexity
-from experiments.launch.local import visible_devices
+from experiments.launch.devices import visible_devices
 from experiments.machine import PROJECT
 from experiments.store.lock import is_locked, run_lock
 from experiments.store.provenance import reached, remember_code
@@ -28,7 +28,7 @@ SPEC, AREAS = make_spec(), make_areas(0)
 
 def test_what_is_reached_by_import_counts_and_alternatives_do_not() -> None:
     roots = {"ssa.classifiers.ssa", "ssa.datasets.segmentation", "ssa.mask_classifiers.head"}
-    used = reached(roots)
+    used = set(reached(roots))
     assert {"ssa.datasets.pixels", "ssa.classifiers.parts.teacher"} <= used
     assert {"ssa.mask_classifiers.criterion", "ssa.mask_classifiers.points"} <= used
     assert not {"ssa.classifiers.dnc", "ssa.classifiers.gmmseg", "ssa.datasets.camvid"} & used
@@ -72,6 +72,20 @@ def test_a_file_system_without_locks_is_worked_on(
         assert mine
         assert not is_locked(folder)
     assert "without locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "4711\n", f"{os.getpid()}\n"])
+def test_a_lock_file_left_by_a_machine_that_went_down_locks_nothing(
+    tmp_path: Path, content: str
+) -> None:
+    """Neither a process id that lives again nor a clock that was set back is asked."""
+    folder = Store(tmp_path).write_spec(SPEC)
+    folder.lock.write_text(content)
+    os.utime(folder.lock, (2e9, 2e9))
+    assert not is_locked(folder)
+    with run_lock(folder) as mine:
+        assert mine
+        assert is_locked(folder)
 
 
 def test_asking_for_a_lock_writes_nothing(tmp_path: Path) -> None:

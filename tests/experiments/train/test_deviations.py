@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from lab import write_registry
+from mmengine.runner import Runner
 from rich.console import Console
 from samples import make_areas, make_spec, make_training, put
 from torch import nn
@@ -22,7 +23,8 @@ from experiments.show.export import export
 from experiments.store.store import Store
 from experiments.store.workspace import Workspace
 from experiments.train.config import Surroundings
-from experiments.train.trainer import deviations_of
+from experiments.train.hooks import StateHook
+from experiments.train.trainer import TELLING_VARIABLES, deviations_of
 from ssa.classifiers import CLASSIFIERS
 
 
@@ -53,6 +55,32 @@ def test_one_device_deviates_in_nothing(classifier: str) -> None:
     assert deviations(classifier) == ()
     several = [text for text in deviations(classifier, processes=2) if "on its own images" in text]
     assert len(several) == (classifier != "softmax")
+
+
+@pytest.mark.parametrize("name", TELLING_VARIABLES)
+def test_a_variable_by_which_a_library_computes_otherwise_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert deviations("softmax") == (f"trained with {name}=1 in the environment",)
+
+
+def test_what_an_earlier_attempt_deviated_in_stays_with_a_run(tmp_path: Path) -> None:
+    """A run that was begun on two GPUs and taken up on a processor is not one of a processor's."""
+    begun, taken_up = StateHook(str(tmp_path), 60), StateHook(str(tmp_path), 60)
+    begun.device, begun.deviations = "cuda", ("terms over half a batch", "both")
+    taken_up.device, taken_up.deviations = "cpu", ("both", "float32")
+    checkpoint: dict[str, Any] = {"meta": {"iter": 20}}
+    begun.before_save_checkpoint(Runner, checkpoint)  # type: ignore[arg-type]
+    taken_up.after_load_checkpoint(Runner, checkpoint)  # type: ignore[arg-type]
+    moved = "trained on cuda until iteration 20"
+    assert taken_up.deviations == ("terms over half a batch", "both", moved, "float32")
+    again = StateHook(str(tmp_path), 60)
+    again.device = "cpu"
+    taken_up.before_save_checkpoint(Runner, checkpoint)  # type: ignore[arg-type]
+    again.after_load_checkpoint(Runner, checkpoint)  # type: ignore[arg-type]
+    assert again.deviations == taken_up.deviations
+    assert again.resumed_at == (20, 20)
 
 
 def test_mixed_precision_that_the_device_lacks_is_named() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+import torch
 import yaml
 
 from experiments.declare.load import HERE, load_registry
@@ -11,6 +15,10 @@ from experiments.declare.run_spec import RunSpec
 from experiments.plan.request import without_weights
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.workspace import Workspace
+from experiments.train.pretrained import PretrainedHook
+from ssa.errors import SsaError
+from ssa.models import build_segmentor
+from ssa.released.manifest import sha256_of
 
 
 def pretrained_profile(folder: Path) -> Path:
@@ -48,3 +56,15 @@ def test_from_scratch_is_another_run_and_says_what_it_deviates_from(tmp_path: Pa
     assert isinstance(plain, RunSpec)
     assert plain.run_id != spec.run_id
     assert plain.deviations == ()
+
+
+def test_another_file_than_was_planned_is_refused(tmp_path: Path) -> None:
+    """It may be exchanged between the plan, which takes its digest, and the run that loads it."""
+    card = load_registry().models["seaformer_b"].model_dump()
+    network = build_segmentor(card, classifier={"name": "softmax"}, num_classes=3, size="tiny")
+    path = tmp_path / "weights.pth"
+    torch.save(network.backbone.state_dict(), path)
+    runner: Any = SimpleNamespace(iter=0, model=network)
+    PretrainedHook("seaformer_b", str(path), sha256_of(path)).before_train(runner)
+    with pytest.raises(SsaError, match="is another file than when the run was planned"):
+        PretrainedHook("seaformer_b", str(path), "0" * 64).before_train(runner)

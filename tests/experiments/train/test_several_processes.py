@@ -27,12 +27,12 @@ from lab import (
 from experiments.cli.options import choose_jobs
 from experiments.declare.load import load_registry
 from experiments.declare.run_spec import RunSpec
-from experiments.launch.local import LocalOptions
+from experiments.launch.devices import candidates, groups_of
 from experiments.plan.resolve import Resolver
 from experiments.store.progress import read_progress
 from experiments.store.records import Record
 from experiments.store.workspace import Workspace
-from experiments.train.attempt import BUSY
+from experiments.train.exit_codes import BUSY
 from ssa.errors import ConfigurationError
 
 
@@ -156,8 +156,10 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(
         wait_until(midway, "the middle of the training")
         ranks = children_of(process.pid)
         assert len(ranks) == 2
+        os.kill(ranks[0], signal.SIGSTOP)  # it must not end while we ask
         assert train(lab, spec) == BUSY, "the lock is held for all of them"
         os.kill(ranks[1], signal.SIGKILL)
+        os.kill(ranks[0], signal.SIGCONT)
         assert process.wait(PATIENCE_S) == 1
     wait_until(lambda: not any(map(is_alive, ranks)), "the end of the others")
     sentence = failure(lab, spec)
@@ -259,13 +261,21 @@ def test_micro_batches_make_another_run_and_gpus_do_not(trained: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("busy", "devices"), [((), (0, 1)), ((0, 1), (2, 3)), ((2, 3), (0, 1)), ((0, 1, 2, 3), (0, 1))]
+    ("busy", "free"),
+    [
+        ((), [(0, 1), (2, 3)]),
+        ((0, 1), [(2, 3)]),
+        ((2, 3), [(0, 1)]),
+        ((0, 1, 2, 3), []),
+    ],
 )
-def test_runs_get_gpus_of_their_own(busy: tuple[int, ...], devices: tuple[int, ...]) -> None:
-    options = LocalOptions(jobs=2, device="cuda", num_devices=5, processes=2)
-    assert options.devices(busy) == devices
+def test_runs_get_gpus_of_their_own(busy: tuple[int, ...], free: list[tuple[int, ...]]) -> None:
+    assert candidates(groups_of(5, processes=2), busy, jobs=2) == free
 
 
-def test_one_gpu_a_run_takes_them_one_by_one() -> None:
-    options = LocalOptions(jobs=3, device="cuda", num_devices=3)
-    assert [options.devices(set(range(n))) for n in range(4)] == [(0,), (1,), (2,), (0,)]
+def test_more_runs_than_gpus_share_them_evenly() -> None:
+    groups, busy, taken = groups_of(3, processes=1), list[int](), list[int]()
+    while free := candidates(groups, busy, jobs=5):
+        busy.append(free[0][0])
+        taken.append(free[0][0])
+    assert taken == [0, 1, 2, 0, 1, 2]

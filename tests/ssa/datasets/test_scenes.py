@@ -5,6 +5,9 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import ssa
 from ssa.datasets import SCENES, DataError, ScenesParameters, content_digest
 from ssa.datasets.draws import Draws
 from ssa.datasets.png import encode_png
@@ -230,7 +234,7 @@ def test_read_only_data_root_is_one_sentence(tmp_path):
 
 
 def test_stale_temporary_folder_of_a_killed_process_goes(tmp_path):
-    root = tmp_path / f"scenes-{SMALL.digest[:12]}"
+    root = tmp_path / ensure(tmp_path / "elsewhere", SMALL).name
     old, new = tmp_path / f".{root.name}-old", tmp_path / f".{root.name}-new"
     old.mkdir()
     new.mkdir()
@@ -289,3 +293,31 @@ def test_content_digest_is_of_the_content(tmp_path, small_scenes):
     assert content_digest(SCENES, other, ("train",)) == content_digest(
         SCENES, small_scenes, ("train",)
     )
+
+
+MADE = """
+import json, sys
+from pathlib import Path
+from ssa.datasets.scenes import META, ScenesParameters, ensure
+root = ensure(Path(sys.argv[1]), ScenesParameters(train=1, val=1))
+print(json.loads((root / META).read_text())["content_sha256"])
+"""
+
+
+def test_images_that_other_code_drew_are_not_taken(tmp_path):
+    shutil.copytree(Path(ssa.__file__).parent, tmp_path / "ssa")
+
+    def content():
+        command = [sys.executable, "-c", MADE, str(tmp_path / "data")]
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return made.stdout
+
+    before = content()
+    assert content() == before
+    drawing = tmp_path / "ssa" / "datasets" / "png.py"
+    edited = drawing.read_text().replace("def encode_png(", "def _encode(") + (
+        "\n\ndef encode_png(image):\n    return _encode(image // 2)\n"
+    )
+    drawing.write_text(edited)
+    assert content() != before
+    assert len(list((tmp_path / "data").iterdir())) == 2, "a run may be at the earlier ones"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -312,6 +313,29 @@ def test_processes_that_compile_at_once_all_get_the_kernel(tmp_path: Path) -> No
     assert len({out for out, _ in results}) == 1, results
     assert all("WARNING" not in err for _, err in results)
     assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+
+
+_EDITED = """
+import sys
+from pathlib import Path
+import ssa
+from ssa.losses import native
+path = Path(ssa.__file__).parent / "losses" / "kernels" / "upsampled_losses.c"
+path.write_text("#error edited")
+assert native.kernel_library() is not None
+"""
+
+
+@needs_compiler
+def test_what_is_compiled_is_the_source_that_was_imported(tmp_path: Path) -> None:
+    """Else an edit in between would be kept under the name of the source before it."""
+    shutil.copytree(ROOT / "ssa", tmp_path / "ssa")
+    environment = os.environ | {"SSA_KERNEL_CACHE": str(tmp_path / "cache"), "PYTHONPATH": ""}
+    command = [sys.executable, "-c", _EDITED]
+    made = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
 
 
 def test_a_library_of_another_user_is_not_loaded(
