@@ -74,7 +74,9 @@ def test_a_file_system_without_locks_is_worked_on(
     assert "without locks" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "4711\n", f"{os.getpid()}\n"])
+@pytest.mark.parametrize(
+    "content", ["", "4711\n", f"{os.getpid()}\n"], ids=["empty", "another", "reused"]
+)
 def test_a_lock_file_left_by_a_machine_that_went_down_locks_nothing(
     tmp_path: Path, content: str
 ) -> None:
