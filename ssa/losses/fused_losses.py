@@ -26,7 +26,7 @@ _UNIT_ROWS = 64
 #: elements of the (virtual) upsampled map that repay the start of one thread
 _THREAD_ELEMENTS = 2_000_000
 #: elements of one band in PyTorch on a CPU: fits its cache
-_CPU_BAND_ELEMENTS = 1 << 18
+_CPU_BAND_ELEMENTS = 1 << 19
 #: likewise on other devices: few large kernels
 _DEVICE_BAND_ELEMENTS = 1 << 26
 #: a softmax's total below which its pixel lies too far under the bound of its logits
