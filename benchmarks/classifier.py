@@ -226,6 +226,7 @@ def run(
     *,
     classifiers: list[str] | None = None,
     setting: Setting | None = None,
+    with_goals: bool = False,
 ) -> dict[str, Any]:
     """Measure, print a table, and write ``classifier_{cpu|cuda}.json`` and ``.md``.
 
@@ -234,6 +235,7 @@ def run(
         device: ``cpu`` or ``cuda``; it overrides the setting's.
         classifiers: names to measure beside ``plain``; None is the whole registry.
         setting: sizes and rounds.
+        with_goals: also measure :func:`goals` and write them into the record (CPU only).
 
     Returns:
         What the JSON file holds.
@@ -266,6 +268,7 @@ def run(
                     peak_memory_mib=_memory_in_a_process(name, phase, setting),
                 )
             )
+    measured_goals = goals() if with_goals and device == "cpu" else []
     report = {
         "setting": asdict(setting),
         "environment": {
@@ -282,6 +285,7 @@ def run(
             "fused_losses": _execution(device),
         },
         "measurements": [asdict(row) for row in rows],
+        "goals": [asdict(goal) for goal in measured_goals],
     }
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -289,7 +293,70 @@ def run(
     (folder / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / f"{stem}.md").write_text(markdown(rows, setting))
     show(rows, setting)
+    for goal in measured_goals:
+        Console().print(
+            f"{goal.what}, {goal.threads} threads: {goal.measured:.2f} (goal {goal.goal:g})"
+        )
     return report
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio that was promised, beside what was measured in one process, interleaved."""
+
+    #: what is timed against what
+    what: str
+    threads: int
+    #: the ratio's upper bound, and its median over the rounds
+    goal: float
+    measured: float
+
+
+def goals(rounds: int = 15) -> list[Goal]:
+    """Inference and the losses without a compiler against their goals (docs/performance.md)."""
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for images, size, goal in ((4, 64, 4.4), (1, 64, 4.6), (1, 128, 4.6)):
+                rivals = [name for name in CLASSIFIERS if name not in ("ssa", "softmax")]
+                names = [PLAIN, "ssa", *(rivals if images == 4 else [])]
+                setting = Setting(images=images, feature_size=size, inference_rounds=rounds)
+                times = time_phase(names, "inference", setting)
+                for name in names[1:]:
+                    what = f"inference of {name} / plain, B={images}, {size}×{size}"
+                    allowed = goal if name == "ssa" else 10.0
+                    results.append(Goal(what, threads, allowed, _ratio(times[name], times[PLAIN])))
+            results.append(_fallback_goal(threads, max(rounds // 3, 2)))
+    finally:
+        torch.set_num_threads(before)
+    return results
+
+
+def _ratio(of: tuple[list[float], list[float]], by: tuple[list[float], list[float]]) -> float:
+    return statistics.median(a / b for a, b in zip(of[0], by[0]))
+
+
+def _fallback_goal(threads: int, rounds: int) -> Goal:
+    """The training step of SSA-Seg in plain PyTorch against that with the C kernel."""
+    step = step_of("ssa", "training", Setting())
+    times: dict[str, list[float]] = {"0": [], "1": []}
+    before = os.environ.get("SSA_NATIVE")
+    try:
+        for number in range(rounds + 1):
+            for native, taken in times.items():
+                os.environ["SSA_NATIVE"] = native
+                start = time.perf_counter()
+                step()
+                if number:  # the first round builds kernels and caches
+                    taken.append(time.perf_counter() - start)
+    finally:
+        os.environ.pop("SSA_NATIVE")
+        if before is not None:
+            os.environ["SSA_NATIVE"] = before
+    measured = statistics.median(a / b for a, b in zip(times["0"], times["1"]))
+    return Goal("training step without / with the C kernel", threads, 3.0, measured)
 
 
 def _execution(device: str) -> str:
@@ -345,6 +412,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default=None, help="cpu, cuda; default: cpu and, if any, cuda")
     parser.add_argument("--classifiers", nargs="*", choices=list(CLASSIFIERS))
     parser.add_argument("--threads", type=int, default=Setting.threads)
+    parser.add_argument(
+        "--goals", action="store_true", help="also measure the ratios of docs/performance.md"
+    )
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--setting", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -359,6 +429,7 @@ def main(arguments: list[str] | None = None) -> None:
             device,
             classifiers=options.classifiers,
             setting=Setting(threads=options.threads),
+            with_goals=options.goals,
         )
 
 
