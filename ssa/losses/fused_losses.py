@@ -366,8 +366,7 @@ def _by_bands(
             x = _upsampled(source[:, strip], down, buffers[0])
             label, weight = ids[of, lines, :, None], valid[of, lines, :, None].to(dtype)
             if dice:
-                size = x.numel()
-                p = torch.sigmoid(x, out=buffers[1][:size].view_as(x))
+                p = torch.sigmoid(x, out=buffers[1][: x.numel()].view_as(x))
                 mass[of] += p.sum(dim=(1, 2))
                 own = p.gather(3, label).mul_(weight)
                 inter[of] += torch.zeros_like(inter[of]).scatter_add_(
