@@ -16,15 +16,13 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from experiments.machine import cpu_name, module_command
+from benchmarks.compare import number, words
+from benchmarks.record import Benchmark, Clock, Figure
+from experiments.machine import module_command
 from ssa.classifiers import CLASSIFIERS, build_classifier
 
 PLAIN = "plain"
@@ -226,7 +226,8 @@ def run(
     *,
     classifiers: list[str] | None = None,
     setting: Setting | None = None,
-) -> dict[str, Any]:
+    with_goals: bool = False,
+) -> Benchmark:
     """Measure, print a table, and write ``classifier_{cpu|cuda}.json`` and ``.md``.
 
     Args:
@@ -234,20 +235,20 @@ def run(
         device: ``cpu`` or ``cuda``; it overrides the setting's.
         classifiers: names to measure beside ``plain``; None is the whole registry.
         setting: sizes and rounds.
+        with_goals: also measure :func:`goals` and write them into the record (CPU only).
 
     Returns:
-        What the JSON file holds.
+        What was written.
     """
     setting = Setting(**{**asdict(setting or Setting()), "device": device})
     names = [PLAIN, *(classifiers or CLASSIFIERS)]
     threads = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
-    load_before = os.getloadavg()[0]
+    clock = Clock(torch.cuda.get_device_name() if device.startswith("cuda") else "")
     try:
         times = {phase: time_phase(names, phase, setting) for phase in PHASES}
     finally:
         torch.set_num_threads(threads)
-    load_after = os.getloadavg()[0]
     rows = []
     for phase, of_phase in times.items():
         plain = of_phase[PLAIN][0]
@@ -266,30 +267,97 @@ def run(
                     peak_memory_mib=_memory_in_a_process(name, phase, setting),
                 )
             )
-    report = {
-        "setting": asdict(setting),
-        "environment": {
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "processor": cpu_name(),
-            "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
-            # above the number of threads measured, other work disturbed the times
-            "load_average_before": load_before,
-            "load_average_after": load_after,
-            "fused_losses": _execution(device),
-        },
-        "measurements": [asdict(row) for row in rows],
-    }
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"classifier_{torch.device(device).type}"
-    (folder / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (folder / f"{stem}.md").write_text(markdown(rows, setting))
+    promised = goals() if with_goals and device == "cpu" else []
+    kind = torch.device(device).type
+    record = Benchmark(
+        benchmark="classifier",
+        part=kind,
+        title=f"One classifier alone beside a plain softmax ({kind})",
+        command="./run_all.sh bench classifier" + (" --goals" if promised else ""),
+        setting=asdict(setting) | {"losses": _execution(device)},
+        machine=clock.machine(),
+        figures=(*promised, *_figures(rows)),
+        details=[asdict(row) for row in rows],
+    )
+    record.write(Path(out_dir))
     show(rows, setting)
-    return report
+    for figure in promised:
+        Console().print(f"{words(figure)}: {number(figure)} (goal {figure.goal:g})")
+    return record
+
+
+def _figures(rows: list[Measurement]) -> Iterator[Figure]:
+    for row in rows:
+        name = f"{row.classifier}, {row.phase}"
+        if row.classifier != PLAIN:
+            yield Figure(name=name, value=row.ratio_to_plain, unit="×", beside=PLAIN)
+    for row in rows:
+        name = f"{row.classifier}, {row.phase}"
+        yield Figure(
+            name=name,
+            value=row.median_ms,
+            unit="ms",
+            low=row.lower_quartile_ms,
+            high=row.upper_quartile_ms,
+        )
+        yield Figure(name=f"{name}, peak memory", value=row.peak_memory_mib, unit="MiB")
+
+
+def goals(rounds: int = 15) -> list[Figure]:
+    """Inference and the losses without a compiler against their goals (docs/performance.md)."""
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for images, size, goal in ((4, 64, 4.4), (1, 64, 4.6), (1, 128, 4.6)):
+                rivals = [name for name in CLASSIFIERS if name not in ("ssa", "softmax")]
+                names = [PLAIN, "ssa", *(rivals if images == 4 else [])]
+                setting = Setting(images=images, feature_size=size, inference_rounds=rounds)
+                times = time_phase(names, "inference", setting)
+                where = f"B={images}, {size}×{size}, {threads} threads"
+                for name in names[1:]:
+                    figure = _ratio(
+                        f"inference of {name}, {where}",
+                        times[name][0],
+                        times[PLAIN][0],
+                        beside=PLAIN,
+                        goal=goal if name == "ssa" else 10.0,
+                    )
+                    if name == "ssa":
+                        figure = figure.model_copy(
+                            update={"floor": 4.0, "floor_reason": "four products of one size"}
+                        )
+                    results.append(figure)
+            results.append(_fallback_goal(threads, max(rounds // 3, 2)))
+    finally:
+        torch.set_num_threads(before)
+    return results
+
+
+def _ratio(name: str, of: list[float], by: list[float], **more: Any) -> Figure:
+    return Figure.of(name, [a / b for a, b in zip(of, by)], "×", **more)
+
+
+def _fallback_goal(threads: int, rounds: int) -> Figure:
+    """The training step of SSA-Seg in plain PyTorch against that with the C kernel."""
+    step = step_of("ssa", "training", Setting())
+    times: dict[str, list[float]] = {"0": [], "1": []}
+    before = os.environ.get("SSA_NATIVE")
+    try:
+        for turn in range(rounds + 1):
+            for native, taken in times.items():
+                os.environ["SSA_NATIVE"] = native
+                start = time.perf_counter()
+                step()
+                if turn:  # the first round builds kernels and caches
+                    taken.append(time.perf_counter() - start)
+    finally:
+        os.environ.pop("SSA_NATIVE")
+        if before is not None:
+            os.environ["SSA_NATIVE"] = before
+    name = f"training step of ssa without a compiler, {threads} threads"
+    return _ratio(name, times["0"], times["1"], beside="the same with the C kernel", goal=3.0)
 
 
 def _execution(device: str) -> str:
@@ -321,18 +389,11 @@ def _title(setting: Setting) -> str:
     )
 
 
-def markdown(rows: list[Measurement], setting: Setting) -> str:
-    """The table as Markdown."""
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
-    return f"{_title(setting)}\n\n" + "\n".join(lines) + "\n"
-
-
 def show(rows: list[Measurement], setting: Setting) -> None:
     """The table on the terminal."""
     table = Table(title=_title(setting))
-    for number, column in enumerate(_COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right")
+    for place, column in enumerate(_COLUMNS):
+        table.add_column(column, justify="left" if place < 2 else "right")
     for row in rows:
         table.add_row(*_cells(row))
     Console().print(table)
@@ -345,6 +406,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default=None, help="cpu, cuda; default: cpu and, if any, cuda")
     parser.add_argument("--classifiers", nargs="*", choices=list(CLASSIFIERS))
     parser.add_argument("--threads", type=int, default=Setting.threads)
+    parser.add_argument(
+        "--goals", action="store_true", help="also measure the ratios of docs/performance.md"
+    )
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--setting", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -359,6 +423,7 @@ def main(arguments: list[str] | None = None) -> None:
             device,
             classifiers=options.classifiers,
             setting=Setting(threads=options.threads),
+            with_goals=options.goals,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,14 +15,18 @@ from ssa.classifiers.gmmseg_config import GmmSegConfig
 from ssa.classifiers.parts.clustering import (
     PrototypeProduct,
     as_map,
+    best_of_components,
     class_counts,
     class_layer_norm,
     class_sinkhorn,
     full_precision,
+    inference_by_chunks,
     mean_where,
     own_class_scores,
     pixel_classes,
     pixel_embeddings,
+    row_embeddings,
+    scores_by_chunks,
 )
 from ssa.classifiers.parts.ring_memory import RingMemory
 from ssa.classifiers.parts.step_counter import StepCounter
@@ -111,6 +116,34 @@ class GmmSegClassifier(PixelClassifier):
             linear = self.product(embeddings, means * precision)
             return (linear - 0.5 * quadratic - constant).unflatten(1, self.means.shape[:2])
 
+    def _scores_of_rows(self) -> Callable[[Tensor], Tensor]:
+        """What decides rows (n, d) chunk by chunk, equal to the bit: class scores (n, K)."""
+        config, norm = self.config, self.feat_norm
+        with full_precision(self.means.device):
+            means = F.normalize(self.means.float(), dim=-1).transpose(0, 1).flatten(0, 1)
+            deviations = self.deviations.float().transpose(0, 1).flatten(0, 1)
+            precision = deviations.square().reciprocal()
+            constant = (
+                0.5 * means.shape[1] * math.log(2 * math.pi)
+                + deviations.log().sum(1)
+                + 0.5 * (means.square() * precision).sum(1)
+            )
+            towards, widths = (means * precision).t(), precision.t()
+
+        def scores(rows: Tensor) -> Tensor:
+            with full_precision(rows.device):
+                embeddings = row_embeddings(rows, norm)
+                quadratic = embeddings.square() @ widths
+                log_densities = (embeddings @ towards).sub_(quadratic, alpha=0.5).sub_(constant)
+            if config.density == "best_component":
+                of_class = best_of_components(log_densities, config.components)
+            else:
+                of_components = log_densities.unflatten(1, (config.components, -1))
+                of_class = of_components.logsumexp(1) - math.log(config.components)
+            return class_layer_norm(of_class, self.mask_norm)
+
+        return scores
+
     def class_scores(self, log_densities: Tensor) -> Tensor:
         """Class scores (n, K) of log densities (n, K, P)."""
         if self.config.density == "best_component":
@@ -124,6 +157,10 @@ class GmmSegClassifier(PixelClassifier):
 
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
+        if not self.training and inference_by_chunks(features):
+            return scores_by_chunks(
+                self._scores_of_rows(), self.projection(features), self.num_classes
+            )
         scores = self.class_scores(self.log_densities(self.embed(features)))
         return as_map(class_layer_norm(scores, self.mask_norm), features)
 

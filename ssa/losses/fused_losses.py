@@ -19,14 +19,14 @@ from torch import Tensor
 from ssa.errors import SsaError
 from ssa.losses.inputs import LabelRangeError, LossInputError, checked_labels
 from ssa.losses.native import kernel_library, run_phase, threads_worth
-from ssa.losses.upsampling import Blend, blend, blend_matrix
+from ssa.losses.upsampling import Blend, bands, blend
 
 #: output rows of one unit of work in the C kernel
 _UNIT_ROWS = 64
 #: elements of the (virtual) upsampled map that repay the start of one thread
 _THREAD_ELEMENTS = 2_000_000
 #: elements of one band in PyTorch on a CPU: fits its cache
-_CPU_BAND_ELEMENTS = 1 << 18
+_CPU_BAND_ELEMENTS = 1 << 19
 #: likewise on other devices: few large kernels
 _DEVICE_BAND_ELEMENTS = 1 << 26
 #: a softmax's total below which its pixel lies too far under the bound of its logits
@@ -336,17 +336,10 @@ def _by_bands(
     present = area > 0
     with_ce, with_dice = gradient and cross_entropy, gradient and dice
 
-    rows, columns = blend(h, H, align_corners, dtype), blend(w, W, align_corners, dtype)
-    across = blend_matrix(columns, 0, W, 0, w).to(device)
     budget = _CPU_BAND_ELEMENTS if on_cpu else _DEVICE_BAND_ELEMENTS
     images = min(B, max(1, budget // (H * W * K)))
     height = min(H, max(1, budget // (images * W * K)))
-    bands = []
-    for first in range(0, H, height):
-        last = min(first + height, H)
-        low, high = int(rows.low[first]), int(rows.high[last - 1]) + 1
-        down = blend_matrix(rows, first, last, low, high).to(device)
-        bands.append((slice(first, last), slice(low, high), down))
+    across, parts, rows, columns = bands((h, w), (H, W), height, align_corners, dtype, device)
 
     ce = logits.new_zeros((), dtype=torch.float64)
     inter, mass = logits.new_zeros(2, B, K, dtype=torch.float64).unbind()
@@ -357,29 +350,16 @@ def _by_bands(
 
     for start in range(0, B, images):
         of = slice(start, min(start + images, B))
-        count = of.stop - start
         # (images, h, W, K): upsampled along the row, classes last
         source = torch.einsum("xw,bkhw->bhxk", across, logits[of]).contiguous()
         bound = torch.einsum("xw,bhw->bhx", across, logits[of].amax(dim=1))
         by_ce = torch.zeros_like(source) if with_ce else None
         by_dice = torch.zeros_like(source) if with_dice else None
-        for lines, strip, down in bands:
-
-            def upsample(into: Tensor, down: Tensor = down, strip: slice = strip) -> Tensor:
-                left = down.expand(count, -1, -1)
-                into = into[: count * len(down) * W * K].view(count, len(down), W * K)
-                torch.bmm(left, source[:, strip].flatten(2), out=into)
-                return into.unflatten(2, (W, K))
-
-            def add(gradients: Tensor, of_band: Tensor, down: Tensor = down, at: slice = strip):  # type: ignore[no-untyped-def]
-                left = down.t().expand(count, -1, -1)
-                gradients[:, at].flatten(2).baddbmm_(left, of_band.flatten(2))
-
-            x = upsample(buffers[0])
+        for lines, strip, down in parts:
+            x = _upsampled(source[:, strip], down, buffers[0])
             label, weight = ids[of, lines, :, None], valid[of, lines, :, None].to(dtype)
             if dice:
-                size = x.numel()
-                p = torch.sigmoid(x, out=buffers[1][:size].view_as(x))
+                p = torch.sigmoid(x, out=buffers[1][: x.numel()].view_as(x))
                 mass[of] += p.sum(dim=(1, 2))
                 own = p.gather(3, label).mul_(weight)
                 inter[of] += torch.zeros_like(inter[of]).scatter_add_(
@@ -387,7 +367,7 @@ def _by_bands(
                 )
                 if by_dice is not None:
                     own_slope[of, lines] = (own - own * own).squeeze(3)
-                    add(by_dice, p.addcmul_(p, p, value=-1))
+                    _add_upward(by_dice[:, strip], down, p.addcmul_(p, p, value=-1))
             if cross_entropy:
                 shift = (down @ bound[:, strip])[..., None] if on_cpu else x.amax(3, keepdim=True)
                 x -= shift
@@ -395,14 +375,14 @@ def _by_bands(
                 total = x.exp_().sum(dim=3, keepdim=True)
                 if on_cpu and not bool((total > _LEAST_TOTAL).all()):
                     # corners that are sure of unlike classes: far below the bound, or not finite
-                    x = upsample(buffers[0])
+                    x = _upsampled(source[:, strip], down, buffers[0])
                     x -= x.amax(3, keepdim=True)
                     score = x.gather(3, label)
                     total = x.exp_().sum(dim=3, keepdim=True)
                 ce += ((total.log() - score) * weight).sum(dtype=torch.float64)
                 if by_ce is not None:
                     x *= weight / total
-                    add(by_ce, x.scatter_add_(3, label, -weight))
+                    _add_upward(by_ce[:, strip], down, x.scatter_add_(3, label, -weight))
         for low_resolution, gradients in ((on_ce, by_ce), (on_dice, by_dice)):
             if gradients is not None:
                 low_resolution[of] = torch.einsum("xw,bhxk->bkhw", across, gradients)
@@ -420,6 +400,19 @@ def _by_bands(
     return ce.to(dtype), dice_sum.to(dtype), valid.sum(), present.sum(), on_ce, on_dice
 
 
+def _upsampled(strip: Tensor, down: Tensor, into: Tensor) -> Tensor:
+    """Rows (images, H', W, K) of source lines (images, h', W, K), written into a flat buffer."""
+    images, _, width, classes = strip.shape
+    band = into[: images * len(down) * width * classes].view(images, len(down), width * classes)
+    torch.bmm(down.expand(images, -1, -1), strip.flatten(2), out=band)
+    return band.unflatten(2, (width, classes))
+
+
+def _add_upward(strip: Tensor, down: Tensor, band: Tensor) -> None:
+    """Add a band's gradient (images, H', W, K) to that of its source lines (images, h', W, K)."""
+    strip.flatten(2).baddbmm_(down.t().expand(len(strip), -1, -1), band.flatten(2))
+
+
 def _spread(values: Tensor, ids: Tensor, rows: Blend, columns: Blend, into: Tensor) -> None:
     """Add values (B, H, W), each of one class, to the four source cells (B, K, h, w) of its pixel.
 
@@ -430,14 +423,13 @@ def _spread(values: Tensor, ids: Tensor, rows: Blend, columns: Blend, into: Tens
         columns: blend of the columns.
         into: (B, K, h, w), contiguous; changed.
     """
-    device, (h, w) = values.device, into.shape[2:]
+    h, w = into.shape[2:]
     flat = into.view(len(into), -1)
     for row, row_share in ((rows.low, 1 - rows.share), (rows.high, rows.share)):
-        line = row.to(device).long()[:, None] * w
-        by_row = values * row_share.to(device)[:, None]
+        line, by_row = row[:, None] * w, values * row_share[:, None]
         for column, column_share in (
             (columns.low, 1 - columns.share),
             (columns.high, columns.share),
         ):
-            cell = ids * (h * w) + (line + column.to(device).long())
-            flat.scatter_add_(1, cell.flatten(1), (by_row * column_share.to(device)).flatten(1))
+            cell = ids * (h * w) + (line + column)
+            flat.scatter_add_(1, cell.flatten(1), (by_row * column_share).flatten(1))

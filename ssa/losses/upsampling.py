@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,67 @@ def _new_blend(source: int, target: int, align_corners: bool, dtype: torch.dtype
     high = (low + 1).clamp_max(source - 1)
     share = torch.where(high > low, position - low, 0)
     return Blend(low.int(), high.int(), share.to(dtype))
+
+
+class Bands(NamedTuple):
+    """An upsampling as matrix products on one device, some output lines at a time."""
+
+    #: (W, w), along a row
+    across: Tensor
+    #: output lines, source lines, and the matrix (output lines, source lines) between them
+    parts: tuple[tuple[slice, slice, Tensor], ...]
+    #: the blends along columns and rows, their lines as int64
+    rows: Blend
+    columns: Blend
+
+
+def bands(
+    source: tuple[int, int],
+    target: tuple[int, int],
+    height: int,
+    align_corners: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Bands:
+    """The upsampling from (h, w) to (H, W) in bands of ``height`` output lines.
+
+    Kept between calls as :func:`blend` is: a copy to a GPU would wait for it in every step.
+    """
+    arguments = (source, target, height, align_corners, dtype, device)
+    if type(torch.empty(0, device="cpu")) is not Tensor:
+        return _new_bands(*arguments)
+    with torch.inference_mode(False):
+        return _kept_bands(*arguments)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_bands(*arguments: Any) -> Bands:
+    return _new_bands(*arguments)
+
+
+def _new_bands(
+    source: tuple[int, int],
+    target: tuple[int, int],
+    height: int,
+    align_corners: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Bands:
+    rows = blend(source[0], target[0], align_corners, dtype)
+    columns = blend(source[1], target[1], align_corners, dtype)
+    parts = []
+    for first in range(0, target[0], height):
+        last = min(first + height, target[0])
+        low, high = int(rows.low[first]), int(rows.high[last - 1]) + 1
+        matrix = blend_matrix(rows, first, last, low, high).to(device)
+        parts.append((slice(first, last), slice(low, high), matrix))
+
+    def there(plan: Blend) -> Blend:
+        low, high = plan.low.long().to(device), plan.high.long().to(device)
+        return Blend(low, high, plan.share.to(device))
+
+    across = blend_matrix(columns, 0, target[1], 0, source[1]).to(device)
+    return Bands(across, tuple(parts), there(rows), there(columns))
 
 
 def blend_matrix(plan: Blend, first: int, last: int, start: int, stop: int) -> Tensor:

@@ -8,6 +8,7 @@ over segments: no loop over classes, no boolean indexing, nothing that the host 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -27,10 +28,56 @@ def pixel_embeddings(features: Tensor, norm: nn.LayerNorm) -> Tensor:
 
     Always float32, inside autocast too: densities and transport plans need it.
     """
-    with full_precision(features.device):
-        rows = features.float().permute(0, 2, 3, 1).flatten(0, 2)
+    return row_embeddings(features.permute(0, 2, 3, 1).flatten(0, 2), norm)
+
+
+def row_embeddings(rows: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """What :func:`pixel_embeddings` makes of rows (n, D)."""
+    with full_precision(rows.device):
+        rows = rows.float()
         weight, bias = norm.weight.float(), norm.bias.float()
         return F.normalize(F.layer_norm(rows, norm.normalized_shape, weight, bias, norm.eps))
+
+
+#: rows of one chunk of :func:`scores_by_chunks`: their products with 1500 prototypes fill 1.5 MB
+_CHUNK_ROWS = 256
+
+
+def inference_by_chunks(features: Tensor) -> bool:
+    """Whether rows are worth deciding chunk by chunk: on a CPU, outside of gradients and traces."""
+    return (
+        features.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+def scores_by_chunks(
+    scores: Callable[[Tensor], Tensor], features: Tensor, num_classes: int
+) -> Tensor:
+    """A decision (B, K, h, w) of features (B, C, h, w) that looks at every pixel alone.
+
+    The products with all components of all classes would be a map of K·P channels; a chunk of
+    rows goes through all steps while it is in the cache, and only class scores are kept.
+
+    Args:
+        scores: rows (n, C) to class scores (n, K), float32.
+        features: (B, C, h, w).
+        num_classes: K.
+    """
+    maps = features.flatten(2)
+    rows = features.new_empty(len(maps) * maps.shape[2], num_classes, dtype=torch.float32)
+    for image, decided in zip(maps, rows.split(maps.shape[2])):
+        for start in range(0, maps.shape[2], _CHUNK_ROWS):
+            chunk = slice(start, start + _CHUNK_ROWS)
+            decided[chunk] = scores(image[:, chunk].t())
+    return as_map(rows, features)
+
+
+def best_of_components(scores: Tensor, components: int) -> Tensor:
+    """max over p of scores (n, P·K), components first (that order is the fast one): (n, K)."""
+    return scores.unflatten(1, (components, -1)).amax(1)
 
 
 class PrototypeProduct(nn.Module):

@@ -66,7 +66,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class NativeWeights:
-    """A deployed classifier as the kernel wants it; everything that is constant is multiplied in."""
+    """A deployed classifier as the kernel wants it; what is constant is multiplied in."""
 
     #: W transposed (D, K'), K' padded, and the bias (K'); None where no coarse mask is read
     coarse: tuple[Tensor, Tensor] | None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks.classifier import PHASES, PLAIN, Setting, run
+from benchmarks.record import read
 
 
 @pytest.mark.slow
@@ -23,8 +23,8 @@ def test_benchmark_writes_every_classifier_and_phase(tmp_path: Path) -> None:
         inference_rounds=4,
     )
     report = run(tmp_path / "out", "cpu", classifiers=["ssa"], setting=setting)
-    assert report == json.loads((tmp_path / "out" / "classifier_cpu.json").read_text())
-    rows = {(row["classifier"], row["phase"]): row for row in report["measurements"]}
+    assert report == read(tmp_path / "out" / "classifier_cpu.json")
+    rows = {(row["classifier"], row["phase"]): row for row in report.details}
     assert set(rows) == {(name, phase) for name in (PLAIN, "ssa") for phase in PHASES}
     for row in rows.values():
         assert 0 < row["lower_quartile_ms"] <= row["median_ms"] <= row["upper_quartile_ms"]
@@ -32,5 +32,5 @@ def test_benchmark_writes_every_classifier_and_phase(tmp_path: Path) -> None:
     # One upsampled map is 2·40·192²·4 bytes = 11 MiB; plain holds several, ssa none.
     assert rows[PLAIN, "training"]["peak_memory_mib"] > 20
     assert rows["ssa", "training"]["peak_memory_mib"] < rows[PLAIN, "training"]["peak_memory_mib"]
-    table = (tmp_path / "out" / "classifier_cpu.md").read_text()
-    assert "| ssa | training |" in table
+    ratios = {figure.name: figure.value for figure in report.figures if figure.unit == "×"}
+    assert ratios["ssa, training"] == rows["ssa", "training"]["ratio_to_plain"]

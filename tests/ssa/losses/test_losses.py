@@ -419,3 +419,20 @@ def test_dice_divides_by_the_masks_averaged_over_devices(tmp_path: Path) -> None
         )
         assert masks == (1, 4)[rank]
         assert value == pytest.approx(dice_sum.item() / 2.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_bands_of_corners_sure_of_unlike_classes_stay_finite_and_equal(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between such corners every logit lies far below the blend of their maxima."""
+    monkeypatch.setenv("SSA_NATIVE", "0")
+    torch.manual_seed(0)
+    logits = (scale * torch.randn(2, 6, 4, 5)).requires_grad_()
+    labels = torch.randint(0, 6, (2, 32, 40))
+    ours = sum(segmentation_losses(logits, labels, align_corners=True, dice=True))
+    (gradient,) = torch.autograd.grad(ours, logits)
+    theirs = sum(plain(logits, labels, align_corners=True))
+    (expected,) = torch.autograd.grad(theirs, logits)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
