@@ -296,12 +296,25 @@ def caption(result: TableResult) -> str:
         what += f", scaled down ({', '.join(sorted(sizes))}),"
     title = result.table.title if result.table.title.endswith("?") else f"{result.table.title}."
     text = f"{title} {what} on {trained}, profile {result.profile}."
+    if any(row.gain for row in result.rows):
+        text += f" {gain_method(result)}"
     if not any(row.versus_paper.word == "not comparable" for row in result.rows):
         return text
     return (
         f"{text} The paper's numbers are for {papers} at full size; they stand beside "
         "ours for orientation and are not compared."
     )
+
+
+def gain_method(result: TableResult) -> str:
+    """What the gains are, and what their intervals borrow."""
+    lenders = max((row.gain.num_lenders for row in result.rows if row.gain), default=0)
+    lent = (
+        f"the deviation between seeds moderated by that of up to {lenders} other rows"
+        if lenders
+        else "nothing borrowed from other rows"
+    )
+    return f"Gains are means of paired gains, with 95 % intervals of each alone; {lent}."
 
 
 def to_markdown(result: TableResult) -> str:
