@@ -180,20 +180,24 @@ def trend(
 
 
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
-    """A verdict on every claim of a table; that any of them is wrong has probability 5 % at most.
+    """A verdict on every claim of a table; all of them hold :func:`together`."""
+    return together([_judge(claim, evidence) for claim in evidence.table.claims])
 
-    Each claim is decided at its own level first, then by Holm's procedure over the table's claims:
-    of m decided or not, the smallest p-value is held against 0.05 / m, the next against
-    0.05 / (m - 1), and so on; from the first that fails on, all are undecided.
+
+def together(results: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
+    """Verdicts of which any is wrong with probability 5 % at most, from verdicts that are each.
+
+    Holm's procedure (1979): of m claims the smallest p-value is held against 0.05 / m, the next
+    against 0.05 / (m - 1), and so on; from the first that fails on, all are undecided.
     """
-    results = [_judge(claim, evidence) for claim in evidence.table.claims]
-    for rank, index in enumerate(sorted(range(len(results)), key=lambda i: results[i].p_value)):
-        level = (1.0 - CONFIDENCE) / (len(results) - rank)
-        if results[index].p_value > level:
-            for other in sorted(range(len(results)), key=lambda i: results[i].p_value)[rank:]:
-                results[other] = _not_together(results[other], len(results))
+    order = sorted(range(len(results)), key=lambda i: results[i].p_value)
+    decided = list(results)
+    for rank, index in enumerate(order):
+        if results[index].p_value > (1.0 - CONFIDENCE) / (len(results) - rank):
+            for other in order[rank:]:
+                decided[other] = _not_together(results[other], len(results))
             break
-    return tuple(results)
+    return tuple(decided)
 
 
 def _not_together(result: ClaimResult, number: int) -> ClaimResult:

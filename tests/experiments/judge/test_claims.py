@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from samples import make_areas, make_record, make_spec
 
 from experiments.declare.load import load_registry
 from experiments.declare.table import Table
-from experiments.judge.claims import ClaimResult, Evidence, judge
+from experiments.judge.claims import ClaimResult, Evidence, judge, together
 from experiments.judge.statistics import ScoredRun
 from experiments.show.claims import claim_document, show_claim
 from experiments.store.areas import ImageAreas, scores
@@ -290,3 +291,13 @@ def test_the_papers_printed_numbers_bear_its_claims_out(number: int) -> None:
         for ours, theirs in pairs:
             if ours != theirs:
                 assert printed[ours] > printed[theirs], claim.id
+
+
+def test_the_claims_of_a_table_are_decided_together() -> None:
+    """Of two claims each decided at 4 %, neither is at 2.5 % (Holm)."""
+    claims = [ClaimResult(c, "holds", "why", p_value=0.04) for c in SHIPPED.table("table9").claims]
+    assert [r.word for r in together(claims[:2])] == ["undecided"] * 2
+    assert "Holm" in together(claims[:2])[0].reason
+    assert [r.word for r in together(claims[:1])] == ["holds"]
+    sure = replace(claims[0], p_value=0.001)
+    assert [r.word for r in together([claims[1], sure])] == ["holds", "holds"]
