@@ -7,8 +7,8 @@ with what tables call (benchmarks/coverage.py).
 The squared half-width is the sum of the two parts' squared half-widths, each at the interval's own
 confidence: t²(S − 1)·s²/S + t²(N − 1)·v. It covers at least as often as its parts do, whatever
 their shares, since the distribution function of a squared normal variable is concave.
-Satterthwaite's degrees of freedom give a shorter interval that does not: where s happens to be
-small they are many, and with two seeds that is often.
+Satterthwaite's
+degrees of freedom have no such bound; the two were not compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONFIDENCE = 0.95
 
 #: prior odds, a unit of log variance, that a row's deviation is the table's. Odds of 0 borrow
 #: nothing; larger ones give shorter intervals, which cover less where a row deviates otherwise
-#: than the others. At 0.5 coverage is at least 94.4 % at any ratio of the two variances.
+#: than the others. At 0.5 simulated coverage was 94.3 % or more at every ratio tried.
 ODDS = 0.5
 
 HALVINGS = 60  # of a bracket: to the last digits
