@@ -12,7 +12,7 @@ from analysis.kinds import Drawn, NothingToDrawError
 from analysis.reading import Line, Material
 from analysis.style import GREY, LineStyle, line_styles, new_figure
 from experiments.declare.claims import FEWEST_POINTS
-from experiments.judge.claims import Trend, difference, trend
+from experiments.judge.claims import Trend, trend
 from experiments.judge.comparability import comparable_seeds
 from experiments.judge.statistics import (
     Gain,
@@ -72,7 +72,11 @@ def points_of(material: Material) -> list[Point]:
         if comparable_seeds(_by_seed(line), _by_seed(base_lines.get(_shift(line)))):
             base = {}  # other images or another protocol: no gain
         seeds = shared_seeds(own, base)
-        gain = gain_over([own[s] for s in seeds], [base[s] for s in seeds]) if seeds else None
+        lenders = [other for other in runs if other is not own and other is not base]
+        others = [[other[s] for s in seeds] for other in lenders if set(seeds) <= set(other)]
+        gain = (
+            gain_over([own[s] for s in seeds], [base[s] for s in seeds], others) if seeds else None
+        )
         miou = summarise([record.scores.miou for record in line.records])
         points.append(Point(line, miou, gain, own, base))
     return points
@@ -96,15 +100,11 @@ def trend_of(points: Sequence[Point], base: str) -> Trend | None:
     places = [point.shift for point in points]
     if not seeds or len(set(places)) < FEWEST_POINTS:
         return None
-    gains = [
-        difference(
-            (point.line.label, base),
-            [point.runs[seed] for seed in seeds],
-            [point.base[seed] for seed in seeds],
-        )
+    pairs = [
+        ([point.runs[seed] for seed in seeds], [point.base[seed] for seed in seeds])
         for point in points
     ]
-    return trend(gains, places)
+    return trend(pairs, places)
 
 
 def draw(material: Material) -> Drawn:
@@ -152,7 +152,7 @@ def _note(material: Material, points: Sequence[Point]) -> str:
         sentences.append("Left: medians over the seeds, bars from the lowest to the highest seed.")
     alone = any(point.gain and point.gain.num_seeds == 1 for point in points)
     sentences.append(
-        "Right: differences of the medians over the seeds that both have; bars are 95 % intervals "
+        "Right: means of the paired gains over the seeds that both have; bars are 95 % intervals "
         f"over seeds and images{', of one seed over the images only' if alone else ''}."
     )
     drawing, base = material.drawing, material.baseline.label
@@ -166,9 +166,7 @@ def _note(material: Material, points: Sequence[Point]) -> str:
                 f"common seed of every row, at {FEWEST_POINTS} shifts or more (docs/claims.md)."
             )
             continue
-        slope, low, high = (
-            f"{n:+.2f}".replace("-", "−") for n in (line.slope, line.low, line.high)
-        )
+        slope, low, high = (f"{n:+.2f}".replace("-", "−") for n in (line.slope, *line.interval))
         sentences.append(
             f"“The gain of {label} grows with the {SETTING}”: {line.word}; slope {slope} points a "
             f"unit of {SETTING} [{low}, {high}] (docs/claims.md)."

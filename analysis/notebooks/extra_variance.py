@@ -33,8 +33,8 @@ print(figure.note)
 # %% [markdown]
 # ## The shifts as numbers
 #
-# Medians over the seeds in percent; the gain is the difference of the medians over the seeds that
-# both have, in percent points, with its 95 % interval and the p-value of a permutation test. These are
+# Medians over the seeds in percent; the gain is the mean of the paired gains over the seeds that
+# both have, in percent points, with its 95 % interval and its p-value. These are
 # the numbers of the table `study_variance`, from the same call.
 
 # %%

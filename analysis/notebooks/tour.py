@@ -84,8 +84,9 @@ curves.pivot_table(index="iteration", columns=["label", "seed"], values="miou_pe
 # ## 4. From pixels to a gain
 #
 # Beside the record lie the areas of every image and class, as whole numbers. The mIoU follows from
-# them exactly. So do the interval of the gain (seeds and images are drawn again, 2000 times) and its
-# p-value (images change sides between the two runs of a seed).
+# them exactly. So do the gain (the mean of the pairs, one a seed), its interval for seeds and images
+# drawn anew, and its p-value, below 0.05 where the interval leaves 0 out. The table's own interval
+# borrows the deviation between seeds of its other rows besides, so it may differ a little.
 
 # %%
 from experiments.judge.statistics import ScoredRun, gain_over, summarise

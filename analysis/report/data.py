@@ -50,7 +50,7 @@ class GainView:
     high: float
     num_seeds: int
     num_images: int
-    p_value: float  # of the permutation test, two-sided
+    p_value: float  # two-sided, dual to the interval
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from experiments.declare.metrics import METRICS, Metric, value_at
 from experiments.declare.table import Row, Table
 from experiments.judge.assemble import RowResult, assemble
 from experiments.judge.counts import count_cells
+from experiments.judge.statistics import Gain
 from experiments.judge.tables import counter_of
 from experiments.judge.verdict import TOLERANCES, Verdict
 from experiments.plan.plan import PlannedRun
@@ -157,7 +158,9 @@ def _scored(row_result: RowResult, metric: Metric) -> dict[str, Any]:
             "measured": gain.value if gain else None,
             "low": gain.low if gain else None,
             "high": gain.high if gain else None,
-            "interval": f"95 % interval, paired bootstrap over {drawn}" if gain else "",
+            "interval": f"95 % interval of the mean of the paired gains, {drawn}{_lent(gain)}"
+            if gain
+            else "",
         }
         return words | {"verdict": _of_gain(row_result)}
     miou = row_result.miou
@@ -168,6 +171,13 @@ def _scored(row_result: RowResult, metric: Metric) -> dict[str, Any]:
         "interval": f"smallest and largest of {miou.num_seeds} seeds" if miou else "",
         "verdict": row_result.versus_paper,
     }
+
+
+def _lent(gain: Gain) -> str:
+    """What is borrowed of the table's other rows, in words."""
+    if not gain.num_lenders:
+        return ", nothing borrowed"
+    return f", deviation between seeds moderated by {gain.num_lenders} other rows"
 
 
 def _recorded(row_result: RowResult, metric: Metric) -> dict[str, Any]:
@@ -191,6 +201,8 @@ def _of_gain(row_result: RowResult) -> Verdict:
         return Verdict("not comparable", row_result.incomparable)
     if row_result.gain is None:
         return Verdict("missing", "the row is its own baseline, or one of the two has no run")
+    if row_result.gain.num_seeds == 1:
+        return Verdict("within noise", "one seed has no spread to judge by")
     if row_result.gain.low > 0 or row_result.gain.high < 0:
         word: Any = "above" if row_result.gain.low > 0 else "below"
         return Verdict(word, "the interval leaves out 0: a difference from the baseline is sure")

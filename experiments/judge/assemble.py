@@ -6,23 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from experiments.declare.profile import Profile
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
 from experiments.judge.comparability import comparable_seeds
 from experiments.judge.counts import Count, CountCell, count_cells
+from experiments.judge.spread import noise_between
 from experiments.judge.statistics import (
     Gain,
     ScoredRun,
     Summary,
-    gain_over,
+    gain_of,
     noise_of_difference,
     pooled_seed_deviation,
-    shared_seeds,
     summarise,
 )
-from experiments.judge.verdict import Verdict, against_paper, against_reference
+from experiments.judge.verdict import FALSE_ALARMS, Verdict, against_paper, against_reference
 from experiments.plan.plan import PlannedRow, PlannedTable
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -90,12 +92,12 @@ def assemble(
     measured = {row_id: _mious(row) for row_id, row in rows.items()}
     shipped = {row_id: _shipped_mious(row, reference) for row_id, row in rows.items()}
     deviation = pooled_seed_deviation(list(measured.values()))
-    pooled = pooled_seed_deviation([*measured.values(), *shipped.values()])
-    areas = _Areas(store)
+    records = {row_id: row.records for row_id, row in rows.items()}
+    evidence = Evidence(planned.table, records, cache(lambda run: ScoredRun(store.read_areas(run))))
     results = []
     for row_id, row in rows.items():
         baseline = rows[row.baseline]
-        incomparable = areas.incomparable(row, baseline) if gains else None
+        incomparable = _incomparable(row, baseline, evidence) if gains else None
         miou, reference_miou = _summary(measured[row_id]), _summary(shipped[row_id])
         results.append(
             RowResult(
@@ -109,11 +111,11 @@ def assemble(
                 absent=row.absent,
                 blocked=row.blocked,
                 miou=miou,
-                gain=areas.gain(row, baseline) if gains and not incomparable else None,
+                gain=_gain(row, baseline, evidence) if gains and not incomparable else None,
                 incomparable=incomparable,
                 reference=reference_miou,
                 versus_paper=_versus_paper(row, miou, planned.profile, deviation),
-                versus_reference=_versus_reference(miou, reference_miou, pooled),
+                versus_reference=_versus_reference(row_id, measured, shipped),
                 counts=count_cells(
                     row.row,
                     counts.get(row_id) if counts else None,
@@ -121,7 +123,6 @@ def assemble(
                 ),
             )
         )
-    records = {row_id: row.records for row_id, row in rows.items()}
     return TableResult(
         table=planned.table,
         profile=planned.profile.name,
@@ -129,36 +130,23 @@ def assemble(
         seeds=planned.seeds,
         rows=tuple(results),
         seed_deviation=deviation,
-        claims=judge(Evidence(planned.table, records, areas.scored)) if gains else (),
+        claims=judge(evidence) if gains else (),
     )
 
 
-class _Areas:
-    """Scored runs of a store and the gains between them, each read and drawn once."""
+def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> str | None:
+    """Why no gain of one row over the other can be counted, though both have runs."""
+    if row.row.id == baseline.row.id:
+        return None
+    return comparable_seeds(row.records, baseline.records, evidence.images)
 
-    def __init__(self, store: Store) -> None:
-        self.scored = cache(lambda run_id: ScoredRun(store.read_areas(run_id)))
-        self._gain_over = cache(self._drawn)
 
-    def incomparable(self, row: PlannedRow, baseline: PlannedRow) -> str | None:
-        """Why no gain of one row over the other can be counted, though both have runs."""
-        if row.row.id == baseline.row.id:
-            return None
-        return comparable_seeds(row.records, baseline.records, self._names)
-
-    def gain(self, row: PlannedRow, baseline: PlannedRow) -> Gain | None:
-        """Over the seeds that both rows have; None: there are none, or it is its own baseline."""
-        seeds = shared_seeds(row.records, baseline.records)
-        if row.row.id == baseline.row.id or not seeds:
-            return None
-        ours, theirs = (tuple(r.finished[s].spec.run_id for s in seeds) for r in (row, baseline))
-        return self._gain_over(ours, theirs)
-
-    def _names(self, run_id: str) -> tuple[str, ...]:
-        return self.scored(run_id).names
-
-    def _drawn(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Gain:
-        return gain_over(list(map(self.scored, ours)), list(map(self.scored, theirs)))
+def _gain(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> Gain | None:
+    """Over the seeds that both rows have; None: there are none, or it is its own baseline."""
+    pair = (row.row.id, baseline.row.id)
+    if pair[0] == pair[1] or not evidence.seeds(pair):
+        return None
+    return gain_of(evidence.difference(pair).estimate)
 
 
 def _mious(row: PlannedRow) -> list[float]:
@@ -199,11 +187,14 @@ def _versus_paper(
 
 
 def _versus_reference(
-    miou: Summary | None, reference: Summary | None, deviation: float | None
+    row_id: str, measured: Mapping[str, list[float]], shipped: Mapping[str, list[float]]
 ) -> Verdict:
-    num_seeds = (summary.num_seeds if summary else 1 for summary in (miou, reference))
-    return against_reference(
-        miou.median if miou else None,
-        reference.median if reference else None,
-        noise=noise_of_difference(deviation, *num_seeds),
-    )
+    """Of the means over the seeds; the table's other rows lend their deviation."""
+    ours, theirs = measured[row_id], shipped[row_id]
+    if not ours or not theirs:
+        means = (float(np.mean(values)) if values else None for values in (ours, theirs))
+        return against_reference(*means, noise=0.0)
+    taken = {tuple(ours), tuple(theirs)}
+    lenders = {tuple(own) for rows in (measured, shipped) for own in rows.values()} - taken
+    noise = noise_between(ours, theirs, sorted(lenders), FALSE_ALARMS)
+    return against_reference(float(np.mean(ours)), float(np.mean(theirs)), noise=noise)

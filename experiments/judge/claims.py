@@ -1,15 +1,16 @@
 """Whether a table's claims hold, in the profile that was run: a word, an interval and why.
 
-Every kind of claim comes down to numbers that are drawn again with the bootstrap of
-:mod:`experiments.judge.statistics`, the same replicates for all rows of a table. docs/claims.md
-says what each kind tests.
+Every kind of claim comes down to weighted sums of rows' mIoU and their intervals of
+:mod:`experiments.judge.statistics`. The verdicts of a table hold together (Holm 1979).
+docs/claims.md says what each kind tests.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -28,16 +29,8 @@ from experiments.declare.claims import (
 )
 from experiments.declare.table import Table
 from experiments.judge.comparability import comparable_seeds
-from experiments.judge.statistics import (
-    BOOTSTRAP_SEED,
-    CONFIDENCE,
-    REPLICATES,
-    ScoredRun,
-    interval,
-    median_draws,
-    median_miou,
-    shared_seeds,
-)
+from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior, half_width
+from experiments.judge.statistics import Estimate, ScoredRun, contrast, shared_seeds
 from experiments.store.records import Record
 
 Word = Literal["holds", "does not hold", "undecided"]
@@ -56,17 +49,26 @@ class ClaimResult:
     low: float | None = None  # of the 95 % interval
     high: float | None = None
     num_seeds: int = 0
+    p_value: float = 1.0  # 1 - the largest confidence at which it is decided; 1: at none
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's median mIoU over another's, with what is drawn of it."""
+    """A row's mIoU over another's, the mean of the pairs."""
 
     row: str
     over: str
-    value: float  # percent points
-    draws: NDArray[np.float64]  # (R,)
-    num_seeds: int
+    estimate: Estimate  # percent points
+
+    @property
+    def value(self) -> float:
+        """Percent points."""
+        return self.estimate.value
+
+    @property
+    def num_seeds(self) -> int:
+        """Pairs."""
+        return self.estimate.num_seeds
 
 
 @dataclass(frozen=True)
@@ -111,24 +113,36 @@ class Evidence:
         reason = comparable_seeds(first, second, self.images)
         return f"{pair[0]} and {pair[1]} cannot be compared: {reason}" if reason else None
 
-    def difference(self, pair: Pair, seeds: Sequence[int] | None = None) -> Difference:
-        """The gain of a pair's first row over its second, over ``seeds`` or all shared ones."""
-        seeds = self.seeds(pair) if seeds is None else seeds
-        ours, theirs = (
-            [self.scored(self.records[row][seed].run_id) for seed in seeds] for row in pair
+    def difference(self, pair: Pair) -> Difference:
+        """The gain of a pair's first row over its second, over all seeds that both have."""
+        seeds = self.seeds(pair)
+        return Difference(*pair, self.contrast(pair, (1.0, -1.0), seeds, self.prior(pair, seeds)))
+
+    def contrast(
+        self,
+        rows: Sequence[str],
+        weights: Sequence[float],
+        seeds: Sequence[int],
+        prior: Prior | None = None,
+    ) -> Estimate:
+        """The weighted sum of rows' mIoU over ``seeds``."""
+        runs = [[self.scored(self.records[row][s].run_id) for s in seeds] for row in rows]
+        return contrast(runs, weights, prior)
+
+    def prior(self, rows: Sequence[str], seeds: Sequence[int]) -> Prior | None:
+        """What the table's rows but ``rows`` lend of their deviation between ``seeds``.
+
+        A run that stands in several rows lends once, and one of ``rows`` not at all.
+        """
+        runs = {row: tuple(r[s].run_id for s in seeds if s in r) for row, r in self.records.items()}
+        taken = {runs.get(row, ()) for row in rows}
+        lenders: dict[tuple[str, ...], str] = {}
+        for row, own in runs.items():
+            if len(own) == len(seeds) and own not in taken:
+                lenders.setdefault(own, row)
+        return fit_prior(
+            [[self.records[row][s].scores.miou for s in seeds] for row in lenders.values()]
         )
-        return difference(pair, ours, theirs)
-
-
-def difference(pair: Pair, ours: Sequence[ScoredRun], theirs: Sequence[ScoredRun]) -> Difference:
-    """The gain of a pair's first row over its second, from their runs of the same seeds."""
-    return Difference(
-        row=pair[0],
-        over=pair[1],
-        value=median_miou(ours) - median_miou(theirs),
-        draws=median_draws(ours) - median_draws(theirs),
-        num_seeds=len(ours),
-    )
 
 
 @dataclass(frozen=True)
@@ -136,28 +150,64 @@ class Trend:
     """The straight line through gains, by least squares: whether it rises, and how steeply."""
 
     word: Word
-    slope: float  # percent points a unit of what grows
-    low: float  # of the 95 % interval
-    high: float
+    estimate: Estimate  # of the slope, percent points a unit of what grows
+
+    @property
+    def slope(self) -> float:
+        """Percent points a unit."""
+        return self.estimate.value
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the 95 % interval."""
+        return self.estimate.interval()
 
 
-def trend(gains: Sequence[Difference], at: Sequence[float]) -> Trend:
-    """The line through ``gains``, all of the same seeds, against where they are taken.
+def trend(
+    pairs: Sequence[tuple[Sequence[ScoredRun], Sequence[ScoredRun]]], at: Sequence[float]
+) -> Trend:
+    """The line through gains of the same seeds, against where they are taken; borrows nothing.
 
     Args:
-        gains: at two different places at least.
+        pairs: runs of each row and its baseline, at two different places at least.
         at: their places.
     """
     away = np.array(at) - np.mean(at)
     weights = away / (away**2).sum()
-    low, high = interval(weights @ np.stack([gain.draws for gain in gains]))
-    slope = float(weights @ [gain.value for gain in gains])
-    return Trend(_word(low, high, 0.0), slope, low, high)
+    rows = [row for pair in pairs for row in pair]
+    slope = contrast(rows, [sign * weight for weight in weights for sign in (1.0, -1.0)])
+    return Trend(_word_of(slope), slope)
 
 
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
-    """A verdict on every claim of a table."""
-    return tuple(_judge(claim, evidence) for claim in evidence.table.claims)
+    """A verdict on every claim of a table; all of them hold :func:`together`."""
+    return together([_judge(claim, evidence) for claim in evidence.table.claims])
+
+
+def together(results: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
+    """Verdicts of which any is wrong with probability 5 % at most, from verdicts that are each.
+
+    Holm's procedure (1979): of m claims the smallest p-value is held against 0.05 / m, the next
+    against 0.05 / (m - 1), and so on; from the first that fails on, all are undecided.
+    """
+    order = sorted(range(len(results)), key=lambda i: results[i].p_value)
+    decided = list(results)
+    for rank, index in enumerate(order):
+        if results[index].p_value > (1.0 - CONFIDENCE) / (len(results) - rank):
+            for other in order[rank:]:
+                decided[other] = _not_together(results[other], len(results))
+            break
+    return tuple(decided)
+
+
+def _not_together(result: ClaimResult, number: int) -> ClaimResult:
+    if result.word == "undecided":
+        return result
+    reason = (
+        f"alone it {'holds' if result.word == 'holds' else 'does not hold'} "
+        f"(p = {result.p_value:.3f}), not together with the table's {number} claims (Holm)"
+    )
+    return replace(result, word="undecided", reason=f"{reason}; {result.reason}")
 
 
 def _judge(claim: Claim, evidence: Evidence) -> ClaimResult:
@@ -230,17 +280,21 @@ def _all_above(
     compared = _compared(claim, pairs, evidence)
     if isinstance(compared, ClaimResult):
         return compared
-    bounds = [interval(gain.draws) for gain in compared]
-    highest = [interval(gain.draws, _each(len(compared)))[1] for gain in compared]
+    estimates = [gain.estimate for gain in compared]
+    bounds = [estimate.interval() for estimate in estimates]
+    highest = [estimate.interval(_each(len(compared)))[1] for estimate in estimates]
     above = sum(low > threshold for low, _ in bounds)
     weakest = min(range(len(compared)), key=lambda i: compared[i].value)
     failing = [i for i, high in enumerate(highest) if high <= threshold]
     line = _points(threshold)
+    p_values = [estimate.p_value(threshold) for estimate in estimates]
     if above == len(compared):
-        return _numbered(claim, "holds", f"{_all(compared)} above {line}", compared, weakest)
+        reason = f"{_all(compared)} above {line}"
+        return _numbered(claim, "holds", reason, compared, weakest, max(p_values))
     if failing:
-        shown = min(failing, key=lambda i: highest[i])
-        return _numbered(claim, "does not hold", f"not above {line}", compared, shown)
+        chosen = min(failing, key=lambda i: highest[i])
+        p_value = len(compared) * min(p_values[i] for i in failing)
+        return _numbered(claim, "does not hold", f"not above {line}", compared, chosen, p_value)
     reason = f"{above} of {len(compared)} intervals lie above {line}"
     if len(compared) == 1:
         reason = f"the interval has {line} in it"
@@ -255,19 +309,24 @@ def _all_within(claim: WithinClaim, evidence: Evidence) -> ClaimResult:
     compared = _compared(claim, _others(claim, evidence.table), evidence)
     if isinstance(compared, ClaimResult):
         return compared
-    bounds = [interval(gain.draws) for gain in compared]
-    wide = [interval(gain.draws, _each(len(compared))) for gain in compared]
+    estimates = [gain.estimate for gain in compared]
+    bounds = [estimate.interval() for estimate in estimates]
+    wide = [estimate.interval(_each(len(compared))) for estimate in estimates]
     inside = sum(-claim.points <= low and high <= claim.points for low, high in bounds)
     outside = [
         i for i, (low, high) in enumerate(wide) if low > claim.points or high < -claim.points
     ]
     furthest = max(range(len(compared)), key=lambda i: abs(compared[i].value))
+    # of the nearer end of the margin: further from the other, the interval reaches it later
+    p_values = [e.p_value(math.copysign(claim.points, e.value)) for e in estimates]
     margin = f"±{_points(claim.points)}"
     if inside == len(compared):
-        return _numbered(claim, "holds", f"{_all(compared)} within {margin}", compared, furthest)
+        reason = f"{_all(compared)} within {margin}"
+        return _numbered(claim, "holds", reason, compared, furthest, max(p_values))
     if outside:
-        shown = max(outside, key=lambda i: abs(compared[i].value))
-        return _numbered(claim, "does not hold", f"beyond {margin}", compared, shown)
+        chosen = max(outside, key=lambda i: abs(compared[i].value))
+        p_value = len(compared) * min(p_values[i] for i in outside)
+        return _numbered(claim, "does not hold", f"beyond {margin}", compared, chosen, p_value)
     reason = f"{inside} of {len(compared)} intervals lie within {margin}"
     if len(compared) == 1:
         reason = f"the interval reaches beyond {margin}"
@@ -284,16 +343,42 @@ def _is_share(claim: ShareClaim, evidence: Evidence) -> ClaimResult:
     across = (claim.part[1], claim.whole[1])  # a share of what was gained on the same images
     if reason := _first_incomparable([*pairs, across], evidence):
         return ClaimResult(claim, "undecided", reason)
-    part, whole = (evidence.difference(pair, seeds) for pair in pairs)
-    if interval(whole.draws)[0] <= 0:
+    part, whole = (evidence.contrast(pair, (1.0, -1.0), seeds) for pair in pairs)
+    if whole.interval()[0] <= 0 or len(seeds) == 1:
         reason = f"there is no sure gain to share: {whole.value:+.2f} points in all"
         return ClaimResult(claim, "undecided", _covers(reason, len(seeds)), num_seeds=len(seeds))
-    positive = np.where(whole.draws > 0, whole.draws, np.nan)
-    low, high = np.nanquantile(part.draws / positive, _tails(CONFIDENCE))
-    word = _word(*interval(part.draws - claim.at_least * whole.draws), 0.0)
+
+    def less(share: float) -> Estimate:
+        weights = (1.0, -1.0, -share, share)
+        return evidence.contrast([*claim.part, *claim.whole], weights, seeds)
+
+    share = part.value / whole.value
+    low, high = (_fieller(less, share, side * max(1.0, abs(share))) for side in (-1, 1))
+    beyond = less(claim.at_least)
+    p_value = max(beyond.p_value(), whole.p_value())
     reason = _covers(f"{part.value:+.2f} of {whole.value:+.2f} points", len(seeds))
-    numbers = (part.value / whole.value, float(low), float(high), len(seeds))
-    return ClaimResult(claim, word, reason, "share of the gain", *numbers)
+    numbers = (share, low, high, len(seeds), p_value)
+    return ClaimResult(claim, _word_of(beyond), reason, "share of the gain", *numbers)
+
+
+def _fieller(less: Callable[[float], Estimate], share: float, step: float) -> float:
+    """One end of Fieller's interval of a ratio: where part - share x whole leaves 0 out."""
+
+    def holds(value: float) -> bool:
+        low, high = less(value).interval()
+        return low <= 0 <= high
+
+    inner, outer = share, share + step
+    for _ in range(40):
+        if not holds(outer):
+            break
+        inner, outer = outer, outer + 2 * (outer - inner)
+    else:
+        return math.copysign(math.inf, step)
+    for _ in range(40):
+        middle = (inner + outer) / 2
+        inner, outer = (middle, outer) if holds(middle) else (inner, middle)
+    return outer
 
 
 def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
@@ -305,19 +390,22 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
         return _missing(claim, list(dict.fromkeys(lacking)) or rows[:1])
     if reason := _first_incomparable([point.pair for point in claim.points], evidence):
         return ClaimResult(claim, "undecided", reason)
-    gains = [evidence.difference(point.pair, seeds) for point in claim.points]
-    line = trend(gains, [point.at for point in claim.points])
-    shown = ", ".join(f"{g.value:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
-    reason = _covers(f"gains by {claim.along}: {shown}", len(seeds))
-    numbers = (line.slope, line.low, line.high, len(seeds))
+    runs = {row: [evidence.scored(evidence.records[row][s].run_id) for s in seeds] for row in rows}
+    pairs = [(runs[point.pair[0]], runs[point.pair[1]]) for point in claim.points]
+    line = trend(pairs, [point.at for point in claim.points])
+    gains = [contrast(pair, (1.0, -1.0)).value for pair in pairs]
+    listed = ", ".join(f"{g:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
+    reason = _covers(f"gains by {claim.along}: {listed}", len(seeds))
+    numbers = (line.slope, *line.interval, len(seeds), line.estimate.p_value())
     return ClaimResult(claim, line.word, reason, "points a unit", *numbers)
 
 
 def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
     """When a curve crosses another's final value, seed by seed.
 
-    A curve is known at its evaluations only, so each seed's crossing lies between two of them; the
-    interval covers that and the draw of seeds. Images are not drawn: curves are kept as means.
+    A curve is known at its evaluations only, so each seed's crossing lies between two of them. The
+    interval is Student's of the mean crossing on the straight lines between evaluations, and holds
+    the mean of those two evaluations at least. Images are not drawn: curves are kept as means.
     """
     pair = (claim.row, claim.over)
     if lacking := evidence.lacking(pair):
@@ -326,13 +414,8 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
         return ClaimResult(claim, "undecided", reason)
     seeds = evidence.seeds(pair)
     records = [[evidence.records[row][seed] for row in pair] for seed in seeds]
-    after, at = np.array([_crossing(*both) for both in records]).T
-    draws = np.random.Generator(np.random.Philox(BOOTSTRAP_SEED)).integers(
-        0, len(seeds), size=(REPLICATES, len(seeds))
-    )
-    tails = _tails(CONFIDENCE)
-    low = np.quantile(np.median(after[draws], axis=1), tails[0], method="lower")
-    high = np.quantile(np.median(at[draws], axis=1), tails[1], method="higher")
+    after, at, crossing = np.array([_crossing(*both) for both in records]).T
+    low, high = _reach_interval(after, at, crossing, 1.0 - CONFIDENCE)
     never = int(np.isinf(at).sum())
     reason = "from the last evaluation below the baseline's final mIoU to the first at or above it"
     if never:
@@ -344,19 +427,61 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
         word = "holds"
     elif low >= claim.within:
         word = "does not hold"
-    numbers = (float(np.median(at)), float(low), float(high), len(seeds))
+    numbers = (float(np.mean(at)), low, high, len(seeds), _reach_p(claim, after, at, crossing))
     return ClaimResult(claim, word, reason, "share of the iterations", *numbers)
 
 
-def _crossing(row: Record, other: Record) -> tuple[float, float]:
-    """Between which shares of the other's iterations a curve reaches its final mIoU."""
+Shares = NDArray[np.float64]
+
+
+def _reach_interval(
+    after: Shares, at: Shares, crossing: Shares, alpha: float
+) -> tuple[float, float]:
+    """Of the mean crossing; a seed that never crosses counts, below, as late as it was seen."""
+    known = np.where(np.isinf(at), after, crossing)
+    width = 0.0
+    if len(known) > 1:
+        width = float(half_width(known.var(ddof=1) / len(known), len(known), 0.0, 1, alpha))
+    low = min(float(after.mean()), float(known.mean()) - width)
+    return max(low, 0.0), max(float(at.mean()), float(known.mean()) + width)
+
+
+def _reach_p(claim: ReachClaim, after: Shares, at: Shares, crossing: Shares) -> float:
+    """The largest 1 - confidence at which the claim is decided, to a thousandth of itself."""
+
+    def open_at(alpha: float) -> bool:
+        low, high = _reach_interval(after, at, crossing, alpha)
+        return low < claim.within < high
+
+    low, high = math.log(SMALLEST_P), 0.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if open_at(math.exp(middle)) else (low, middle)
+    return math.exp(high)
+
+
+def _crossing(row: Record, other: Record) -> tuple[float, float, float]:
+    """Between which shares of the other's iterations a curve reaches its final mIoU, and where.
+
+    Where: on the straight line between the two evaluations; before the first, at it.
+    """
     total = other.spec.training.iterations
-    before = 0
+    before, below = 0, -math.inf
     for point in row.curve:
-        if point.scores.miou >= other.scores.miou:
-            return before / total, point.iteration / total
-        before = point.iteration
-    return before / total, math.inf
+        miou = point.scores.miou
+        if miou >= other.scores.miou:
+            rest = (miou - other.scores.miou) / (miou - below) if math.isfinite(below) else 0.0
+            crossing = point.iteration - rest * (point.iteration - before)
+            return before / total, point.iteration / total, crossing / total
+        before, below = point.iteration, miou
+    return before / total, math.inf, math.inf
+
+
+def _word_of(estimate: Estimate) -> Word:
+    """Whether an estimate lies above 0; one seed has no spread to judge by."""
+    if estimate.num_seeds == 1:
+        return "undecided"
+    return _word(*estimate.interval(), 0.0)
 
 
 def _word(low: float, high: float, threshold: float) -> Word:
@@ -366,29 +491,31 @@ def _word(low: float, high: float, threshold: float) -> Word:
 
 
 def _numbered(
-    claim: Stated, word: Word, reason: str, compared: Sequence[Difference], shown: int
+    claim: Stated,
+    word: Word,
+    reason: str,
+    compared: Sequence[Difference],
+    chosen: int,
+    p_value: float = 1.0,
 ) -> ClaimResult:
-    """A verdict with the numbers of the difference that decides it."""
-    gain, fewest = compared[shown], min(gain.num_seeds for gain in compared)
+    """A verdict with the numbers of the difference that decides it; one seed decides nothing."""
+    gain, fewest = compared[chosen], min(gain.num_seeds for gain in compared)
+    if fewest == 1:
+        word, p_value = "undecided", 1.0
     if len(compared) > 1:
         reason += f"; these numbers: {gain.row} over {gain.over}"
-    low, high = interval(gain.draws)
-    return ClaimResult(
-        claim, word, _covers(reason, fewest), "points", gain.value, low, high, fewest
-    )
+    low, high = gain.estimate.interval()
+    numbers = (gain.value, low, high, fewest, min(p_value, 1.0))
+    return ClaimResult(claim, word, _covers(reason, fewest), "points", *numbers)
 
 
 def _covers(reason: str, num_seeds: int) -> str:
-    return reason if num_seeds > 1 else f"{reason}; one seed: images only"
+    return reason if num_seeds > 1 else f"{reason}; one seed: images only, which decides nothing"
 
 
 def _each(number: int) -> float:
     """Confidence of each of ``number`` intervals so that all are right together (Bonferroni)."""
     return 1.0 - (1.0 - CONFIDENCE) / number
-
-
-def _tails(confidence: float) -> tuple[float, float]:
-    return (1.0 - confidence) / 2, (1.0 + confidence) / 2
 
 
 def _all(compared: Sequence[Difference]) -> str:

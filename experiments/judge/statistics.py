@@ -1,29 +1,34 @@
-"""Median, spread, the interval of a gain and its p-value, from areas per image and seed.
+"""Median, spread, gain with interval and p-value, from areas per image and seed.
 
-The paper trains three seeds and reports the middle value; so do we. How sure a gain is depends on
-two draws, the seed of the training and the images of the split, so both are drawn again.
+The paper trains three seeds and reports the middle value; so do the tables. A gain is the mean of
+the gains of the pairs, one a seed, and how sure it is depends on two draws, the seed of the
+training and the images of the split (:mod:`experiments.judge.spread`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from experiments.store.areas import ImageAreas, mean_iou
-
-REPLICATES = 2000  # of the bootstrap
-PERMUTATIONS = 999  # of the permutation test: p is a multiple of 1/1000
-CONFIDENCE = 0.95
-BOOTSTRAP_SEED = 20240525  # fixed: the same records give the same interval
+from experiments.judge.spread import (
+    CONFIDENCE,
+    SMALLEST_P,
+    Prior,
+    fit_prior,
+    half_width,
+    image_variance,
+)
+from experiments.store.areas import ImageAreas, leave_one_out, mean_iou
 
 #: two differences of mIoU this near are the same but for rounding, percent points
 SAME_POINTS = 1e-9
+
+P_LEVELS, P_ROUNDS = 65, 6  # of the search for a p-value: to 1e-9 of itself
 
 #: standard error of a median over that of a mean, for normal data
 MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)
@@ -42,14 +47,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Gain:
-    """Difference of two medians with its bootstrap interval, in percent points."""
+    """Mean of the gains of the pairs, one a seed, with its 95 % interval, in percent points."""
 
     value: float
     low: float
     high: float
     num_seeds: int  # pairs; with 1 the interval covers images only
     num_images: int
-    p_value: float  # of the permutation test, two-sided
+    p_value: float  # two-sided; below 0.05 exactly where the interval leaves 0 out
+    num_lenders: int = 0  # other rows whose deviation between seeds is borrowed
 
 
 def shared_seeds(first: Collection[int], *others: Collection[int]) -> list[int]:
@@ -68,18 +74,14 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 class ScoredRun:
-    """One run's areas and what is drawn from them, each computed once however often it is used.
+    """One run's areas and what follows from them, each computed once however often it is used.
 
     Args:
         areas: of N images and K classes.
-        replicates: R, how many draws.
-        seed: of the draws; runs with the same seed and number of images are drawn alike.
     """
 
-    def __init__(
-        self, areas: ImageAreas, replicates: int = REPLICATES, seed: int = BOOTSTRAP_SEED
-    ) -> None:
-        self.names, self.replicates, self.seed = areas.names, replicates, seed
+    def __init__(self, areas: ImageAreas) -> None:
+        self.names = areas.names
         # (N, K); half the memory of what they were read as, and a full table holds many
         self._intersection = areas.intersection.astype(np.int32)
         self._union = areas.union.astype(np.int32)
@@ -89,123 +91,152 @@ class ScoredRun:
         """N."""
         return len(self.names)
 
-    @property
-    def intersection(self) -> NDArray[np.float64]:
-        """(N, K) pixels; every product with them is exact."""
-        return self._intersection.astype(np.float64)
-
-    @property
-    def union(self) -> NDArray[np.float64]:
-        """(N, K) pixels."""
-        return self._union.astype(np.float64)
-
     @cached_property
     def miou(self) -> float:
         """Over all images, percent."""
-        return float(mean_iou(self.intersection.sum(0), self.union.sum(0)))
+        sums = (areas.sum(0, dtype=np.float64) for areas in (self._intersection, self._union))
+        return float(mean_iou(*sums))
 
     @cached_property
-    def draws(self) -> NDArray[np.float64]:
-        """(R,) mIoU in percent of each drawing of N images with replacement."""
-        counts, _ = _image_draws(self.num_images, self.replicates, self.seed)
-        return mean_iou(_product(counts, self.intersection), _product(counts, self.union))
-
-    def seed_draws(self, num_seeds: int) -> NDArray[np.int64]:
-        """(R, S) which of ``num_seeds`` seeds each replicate draws, with replacement."""
-        return _seed_draws(self.num_images, num_seeds, self.replicates, self.seed)
+    def left_out(self) -> NDArray[np.float64]:
+        """(N,) mIoU in percent of all images but one."""
+        if self.num_images == 1:
+            return np.array([self.miou])
+        return leave_one_out(self._intersection, self._union)
 
 
-def median_miou(runs: Sequence[ScoredRun]) -> float:
-    """Median mIoU over the seeds of a row, percent."""
-    return float(np.median([run.miou for run in runs]))
+@dataclass(frozen=True)
+class Estimate:
+    """A weighted sum of rows' mIoU, its mean over seeds, and what is known of its spread."""
+
+    value: float
+    variance: float  # of the mean by the spread of seeds; 0 with one
+    images: float  # variance of the mean by the choice of images
+    num_seeds: int
+    num_images: int
+    squares: float  # sum of the squared weights
+    prior: Prior | None = None
+
+    def half_width(self, confidence: float = CONFIDENCE) -> float:
+        """Of the interval, which is symmetric."""
+        return float(self._widths(np.float64(1.0 - confidence)))
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Lower and upper end."""
+        width = self.half_width(confidence)
+        return self.value - width, self.value + width
+
+    def p_value(self, threshold: float = 0.0) -> float:
+        """The largest 1 - confidence at which the interval holds ``threshold``."""
+        away = abs(self.value - threshold)
+        if away <= SAME_POINTS:
+            return 1.0
+        ends = (math.log(SMALLEST_P), 0.0)
+        for _ in range(P_ROUNDS):
+            levels = np.linspace(*ends, P_LEVELS)
+            holding = int(np.count_nonzero(self._widths(np.exp(levels)) >= away))
+            at = min(max(holding, 1), P_LEVELS - 1)
+            ends = (float(levels[at - 1]), float(levels[at]))
+        p_value, level = math.exp(sum(ends) / 2), 1.0 - CONFIDENCE
+        if self.half_width() >= away:  # rounding must not part the two
+            return max(p_value, level)
+        return min(p_value, math.nextafter(0.05, 0.0))
+
+    def _widths(self, alpha: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+        prior = self.prior if self.num_seeds > 1 else None
+        return half_width(
+            self.variance,
+            self.num_seeds,
+            self.images,
+            self.num_images,
+            alpha,
+            prior.variance * self.squares / self.num_seeds if prior else None,
+            prior.freedom if prior else 1.0,
+        )
 
 
-def median_draws(runs: Sequence[ScoredRun]) -> NDArray[np.float64]:
-    """(R,) median mIoU over the drawn seeds in each replicate, percent; one run an available seed.
+def contrast(
+    rows: Sequence[Sequence[ScoredRun]], weights: Sequence[float], prior: Prior | None = None
+) -> Estimate:
+    """The weighted sum of rows' mIoU, seed by seed.
 
-    Rows with the same seeds and images are drawn alike, so that differences of these are paired.
+    Args:
+        rows: runs of each row, one a seed, the same seeds in the same order.
+        weights: of the rows.
+        prior: of the variance between seeds of one row.
     """
-    drawn = np.stack([run.draws for run in runs], axis=1)
-    return np.median(np.take_along_axis(drawn, runs[0].seed_draws(len(runs)), 1), axis=1)
+    values = np.sum([w * np.array([run.miou for run in row]) for w, row in zip(weights, rows)], 0)
+    num_seeds, images = len(values), 0.0
+    # rows that were scored on other images are drawn on their own
+    for names in dict.fromkeys(row[0].names for row in rows):
+        alike = [(w, row) for w, row in zip(weights, rows) if row[0].names == names]
+        left_out = np.sum([w * np.stack([run.left_out for run in row]) for w, row in alike], 0)
+        images += float(image_variance(left_out))
+    return Estimate(
+        value=float(values.mean()),
+        variance=float(values.var(ddof=1) / num_seeds) if num_seeds > 1 else 0.0,
+        images=images,
+        num_seeds=num_seeds,
+        num_images=min(row[0].num_images for row in rows),
+        squares=float(np.square(weights).sum()),
+        prior=prior,
+    )
 
 
-def interval(draws: NDArray[np.float64], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Percentile interval of ``draws`` (R,)."""
-    tail = (1.0 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
-    return float(low), float(high)
-
-
-def bootstrap_gain(
+def gain(
     rows: Sequence[ImageAreas],
     baselines: Sequence[ImageAreas],
     *,
-    replicates: int = REPLICATES,
-    seed: int = BOOTSTRAP_SEED,
+    others: Sequence[Sequence[ImageAreas]] = (),
 ) -> Gain:
-    """:func:`gain_over` of areas that nothing else is drawn from."""
-    return gain_over(
-        [ScoredRun(areas, replicates, seed) for areas in rows],
-        [ScoredRun(areas, replicates, seed) for areas in baselines],
-    )
+    """Gain in mIoU of a row over its baseline: value, 95 % interval and p-value, as in tables.
 
-
-def gain_over(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> Gain:
-    """Gain in mIoU of a row over its baseline, with its interval and p-value.
-
-    The interval is a hierarchical paired percentile bootstrap: each replicate draws seeds with
-    replacement, then images with replacement, the same for the row and its baseline, and takes the
-    difference of the medians over the drawn seeds. With one seed only the images are drawn. The
-    p-value is :func:`permutation_p`'s.
+    The value is the mean of the gains of the pairs. The interval is for seeds and images drawn
+    anew. With one seed it is for images only.
 
     Args:
-        rows: runs of the row, one entry a seed.
-        baselines: runs of the baseline, the same seeds in the same order.
+        rows: areas of the row's runs, one a seed.
+        baselines: of the baseline's, the same seeds in the same order.
+        others: of the table's other rows, to borrow their deviation between seeds.
 
     Raises:
         ValueError: different numbers of seeds, or different images.
     """
-    _check_pairs(rows, baselines)
-    low, high = interval(median_draws(rows) - median_draws(baselines))
-    return Gain(
-        value=median_miou(rows) - median_miou(baselines),
-        low=low,
-        high=high,
-        num_seeds=len(rows),
-        num_images=rows[0].num_images,
-        p_value=permutation_p(rows, baselines),
+    return gain_over(
+        [ScoredRun(areas) for areas in rows],
+        [ScoredRun(areas) for areas in baselines],
+        [[ScoredRun(areas) for areas in other] for other in others],
     )
 
 
-def permutation_p(
-    rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun], *, permutations: int = PERMUTATIONS
-) -> float:
-    """Two-sided p-value of a gain: paired permutation test over seeds and images.
-
-    If the row and its baseline were the same method, it would not matter which of the two runs of
-    a seed an image's areas come from. So within each pair of runs each image's areas change sides
-    with probability ½, which includes whole runs changing sides, and the statistic is the
-    difference of the medians over the seeds. The observed arrangement counts as one of the
-    permutations, so p is at least 1 / (permutations + 1).
-
-    What is exchanged are the areas of the networks that were trained; that other seeds would have
-    trained others is in the bootstrap's interval, not here.
+def gain_over(
+    rows: Sequence[ScoredRun],
+    baselines: Sequence[ScoredRun],
+    others: Sequence[Sequence[ScoredRun]] = (),
+) -> Gain:
+    """:func:`gain` of runs that are used more than once.
 
     Raises:
         ValueError: different numbers of seeds, or different images.
     """
     _check_pairs(rows, baselines)
-    ours, theirs = [], []
-    for index, (row, baseline) in enumerate(zip(rows, baselines)):
-        swaps = _swaps(row.num_images, index, permutations, row.seed).astype(np.float64)
-        one, other = (row.intersection, row.union), (baseline.intersection, baseline.union)
-        moved = [_product(swaps, b - a) for a, b in zip(one, other)]
-        ours.append(mean_iou(*(area.sum(0) + change for area, change in zip(one, moved))))
-        theirs.append(mean_iou(*(area.sum(0) - change for area, change in zip(other, moved))))
-    draws = np.median(ours, axis=0) - np.median(theirs, axis=0)
-    observed = abs(median_miou(rows) - median_miou(baselines))
-    extreme = np.count_nonzero(np.abs(draws) >= observed - SAME_POINTS)
-    return float((1 + extreme) / (1 + len(draws)))
+    prior = fit_prior([[run.miou for run in other] for other in others])
+    return gain_of(contrast([rows, baselines], [1.0, -1.0], prior))
+
+
+def gain_of(estimate: Estimate) -> Gain:
+    """The gain that an estimate of weights 1 and -1 is."""
+    low, high = estimate.interval()
+    lends = estimate.prior if estimate.num_seeds > 1 else None
+    return Gain(
+        value=estimate.value,
+        low=low,
+        high=high,
+        num_seeds=estimate.num_seeds,
+        num_images=estimate.num_images,
+        p_value=estimate.p_value(),
+        num_lenders=lends.num_rows if lends else 0,
+    )
 
 
 def _check_pairs(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> None:
@@ -213,47 +244,6 @@ def _check_pairs(rows: Sequence[ScoredRun], baselines: Sequence[ScoredRun]) -> N
         raise ValueError(f"{len(rows)} runs against {len(baselines)} cannot be paired")
     if any(run.names != rows[0].names for run in (*rows, *baselines)):
         raise ValueError("the runs were scored on different images")
-
-
-def _product(draws: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``draws`` (R, N) @ ``areas`` (N, K), on one thread.
-
-    It is small: threads would wait for each other longer than they compute, on a busy machine
-    twenty times as long. The sums are of whole numbers, so their order changes nothing.
-    """
-    with _libraries().limit(limits=1, user_api="blas"):
-        return draws @ areas
-
-
-@lru_cache(maxsize=1)
-def _libraries() -> ThreadpoolController:
-    """The numeric libraries of this process; numpy's is among them since numpy is imported."""
-    return ThreadpoolController()
-
-
-@lru_cache(maxsize=4)
-def _image_draws(
-    num_images: int, replicates: int, seed: int
-) -> tuple[NDArray[np.float64], Mapping[str, object]]:
-    """(R, N) how often each replicate draws each image, and the generator's state after that."""
-    generator = np.random.Generator(np.random.Philox(seed))
-    share = np.full(num_images, 1.0 / num_images)
-    counts = generator.multinomial(num_images, share, size=replicates).astype(np.float64)
-    return counts, generator.bit_generator.state
-
-
-@lru_cache(maxsize=64)
-def _seed_draws(num_images: int, num_seeds: int, replicates: int, seed: int) -> NDArray[np.int64]:
-    generator = np.random.Generator(np.random.Philox(seed))
-    generator.bit_generator.state = _image_draws(num_images, replicates, seed)[1]
-    return generator.integers(0, num_seeds, size=(replicates, num_seeds))
-
-
-@lru_cache(maxsize=16)
-def _swaps(num_images: int, pair: int, permutations: int, seed: int) -> NDArray[np.bool_]:
-    """(P, N) which images change sides in the ``pair``-th pair of runs."""
-    generator = np.random.Generator(np.random.Philox([seed, 1 + pair]))
-    return generator.integers(0, 2, size=(permutations, num_images), dtype=np.bool_)
 
 
 def pooled_seed_deviation(groups: Sequence[Sequence[float]]) -> float | None:

@@ -27,6 +27,10 @@ Word = Literal[
     "not measured",
 ]
 
+#: how often two correct installations are said to differ, at most 1 %: a little less, since a
+#: row that deviates otherwise than those that lend may be said to more often
+FALSE_ALARMS = 0.008
+
 #: how a metric is judged → what is forgiven, in words
 TOLERANCES: dict[Judged, str] = {
     "points": f"{PAPER_TOLERANCE_MIOU} points, the paper's stated error, or the noise between "
@@ -78,23 +82,32 @@ def against_paper(
     return Verdict(word, f"{difference:+.2f} beyond {max(PAPER_TOLERANCE_MIOU, noise):.2f}")
 
 
-def against_reference(measured: float | None, reference: float | None, *, noise: float) -> Verdict:
-    """Verdict on an mIoU against the project's own shipped run of the same profile.
+def against_reference(
+    measured: float | None, reference: float | None, *, noise: float | None
+) -> Verdict:
+    """Verdict on an mIoU against the project's own shipped runs of the same profile.
 
     Args:
-        measured: median over seeds, percent.
-        reference: the shipped median, percent.
-        noise: what chance alone explains, percent points.
+        measured: mean over seeds, percent.
+        reference: mean of the shipped ones, percent.
+        noise: what chance alone explains, percent points; None: nobody knows.
     """
     if reference is None:
         return Verdict("no reference", "the project ships no run of this row in this profile")
     if measured is None:
         return Verdict("missing", "no run has been made")
     difference = measured - reference
-    tolerance = max(PAPER_TOLERANCE_MIOU, noise)
+    tolerance = max(PAPER_TOLERANCE_MIOU, noise or 0.0)
+    means = "means over the seeds"
     if abs(difference) <= tolerance:
-        return Verdict("agrees", f"|{difference:+.2f}| ≤ {tolerance:.2f}, noise between seeds")
-    return Verdict("differs", f"{difference:+.2f} beyond {tolerance:.2f}, noise between seeds")
+        reason = f"|{difference:+.2f}| ≤ {tolerance:.2f}, noise between seeds; {means}"
+        return Verdict("agrees", reason)
+    if noise is None:
+        reason = f"{difference:+.2f}, and one seed each tells nothing of the noise between seeds"
+        return Verdict("not comparable", reason)
+    return Verdict(
+        "differs", f"{difference:+.2f} beyond {tolerance:.2f}, noise between seeds; {means}"
+    )
 
 
 def of_complexity(measured: float | None, reported: float | None, *, digits: int) -> Verdict:

@@ -54,7 +54,7 @@ def show_table(console: Console, result: TableResult, style: str | None = None) 
 
 def _show_in_paper_columns(console: Console, result: TableResult) -> None:
     laid = lay_out(result, notes_of_rows(result))
-    text = f"{caption(result)} {LEGEND}"
+    text = f"{caption(result, gains=False)} {LEGEND}"
     table = RichTable(title=escape(result.table.source), caption=escape(text))
     for name, side in zip(laid.flat_columns, laid.alignment):
         table.add_column(escape(name), justify="right" if side == "r" else "left")

@@ -285,8 +285,13 @@ def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
     return [(n, text, frozenset(ids)) for n, (text, ids) in enumerate(texts.items(), start=1)]
 
 
-def caption(result: TableResult) -> str:
-    """What the table shows and what it does not, in a sentence or two."""
+def caption(result: TableResult, *, gains: bool = True) -> str:
+    """What the table shows and what it does not, in a sentence or two.
+
+    Args:
+        result: to be shown.
+        gains: whether its gains are shown, so that their method is told.
+    """
     models = list(dict.fromkeys(row.model for row in result.rows))
     trained = " and ".join(dict.fromkeys(row.dataset for row in result.rows))
     papers = " and ".join(dict.fromkeys(row.paper_dataset for row in result.rows))
@@ -296,12 +301,25 @@ def caption(result: TableResult) -> str:
         what += f", scaled down ({', '.join(sorted(sizes))}),"
     title = result.table.title if result.table.title.endswith("?") else f"{result.table.title}."
     text = f"{title} {what} on {trained}, profile {result.profile}."
+    if gains and any(row.gain for row in result.rows):
+        text += f" {gain_method(result)}"
     if not any(row.versus_paper.word == "not comparable" for row in result.rows):
         return text
     return (
         f"{text} The paper's numbers are for {papers} at full size; they stand beside "
         "ours for orientation and are not compared."
     )
+
+
+def gain_method(result: TableResult) -> str:
+    """What the gains are, and what their intervals borrow."""
+    lenders = max((row.gain.num_lenders for row in result.rows if row.gain), default=0)
+    lent = (
+        f"the deviation between seeds moderated by that of up to {lenders} other rows"
+        if lenders
+        else "nothing borrowed from other rows"
+    )
+    return f"Gains are means of paired gains, with 95 % intervals of each alone; {lent}."
 
 
 def to_markdown(result: TableResult) -> str:
@@ -352,7 +370,7 @@ def to_paper_latex(result: TableResult) -> str:
     laid = lay_out(result, notes_of_rows(result))
     return latex_table(
         f"{file_stem(result)}-style-paper",
-        f"{caption(result)} {LEGEND}",
+        f"{caption(result, gains=False)} {LEGEND}",
         laid.columns,
         laid.rows,
         laid.alignment,
@@ -366,7 +384,7 @@ def to_paper_markdown(result: TableResult) -> str:
     laid = lay_out(result, notes_of_rows(result))
     return markdown_table(
         result.table.source,
-        f"{caption(result)} {LEGEND}",
+        f"{caption(result, gains=False)} {LEGEND}",
         laid.flat_columns,
         laid.rows,
         laid.alignment,

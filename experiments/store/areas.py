@@ -99,6 +99,12 @@ def mean_iou(intersection: NDArray, union: NDArray) -> NDArray[np.float64]:
     return np.nanmean(iou(intersection, union), axis=-1)
 
 
+def leave_one_out(intersection: NDArray, union: NDArray) -> NDArray[np.float64]:
+    """(N,) mIoU in percent of all images but one, of (N, K) areas of at least two images."""
+    rest = (areas.sum(0, dtype=np.float64) - areas for areas in (intersection, union))
+    return mean_iou(*rest)
+
+
 def scores(areas: ImageAreas) -> Scores:
     """mIoU, aAcc and mAcc over all images, in percent, as mmsegmentation defines them."""
     intersection, labelled = areas.intersection.sum(0), areas.labelled.sum(0)

@@ -15,7 +15,7 @@ from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Table
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.counts import Counter
-from experiments.judge.statistics import bootstrap_gain
+from experiments.judge.statistics import gain as gain_of_areas
 from experiments.judge.tables import counts_of
 from experiments.plan.plan import make_plan
 from experiments.plan.resolve import Resolver
@@ -81,7 +81,7 @@ def test_medians_spreads_and_gains_are_those_of_the_records(
         assert found.absent == ()
         assert found.stale == ()
     assert baseline.gain is None
-    assert full.gain == bootstrap_gain(runs["full"], runs["baseline"])
+    assert full.gain == gain_of_areas(runs["full"], runs["baseline"])
     groups = [np.array(values) for values in mious.values()]
     squares = sum(((group - group.mean()) ** 2).sum() for group in groups)
     assert result.seed_deviation == pytest.approx(np.sqrt(squares / 4))
@@ -95,7 +95,7 @@ def test_a_gain_uses_the_seeds_that_both_rows_have(store: Store, resolver: Resol
     assert gain is not None
     assert gain.num_seeds == 1
     shared = [make_areas(1, images=20, skill=SKILL[row]) for row in ("full", "baseline")]
-    assert gain == bootstrap_gain([shared[0]], [shared[1]])
+    assert gain == gain_of_areas([shared[0]], [shared[1]])
 
 
 def test_a_missing_row_renders_and_says_why(store: Store, resolver: Resolver) -> None:

@@ -25,7 +25,8 @@ from experiments.declare.table import ClassifierChoice, Reported, Row, Table
 from experiments.judge.assemble import RowResult, TableResult, assemble
 from experiments.judge.counts import Count, count_cells
 from experiments.judge.ranking import marks
-from experiments.judge.statistics import Gain, Summary, bootstrap_gain, summarise
+from experiments.judge.statistics import Gain, Summary, summarise
+from experiments.judge.statistics import gain as gain_of_areas
 from experiments.judge.verdict import Verdict
 from experiments.plan.request import stored_request
 from experiments.show.console import show_table
@@ -105,7 +106,7 @@ def make_result(profile: str = "quick", name: str = "table8") -> TableResult:
             reading="The paper does not say how\n  SEPA alone decides.",
             records=tuple(records),
             miou=summarise([1 / 3, 2 / 3, 0.1 + 0.2]),
-            gain=bootstrap_gain(better, runs),
+            gain=gain_of_areas(better, runs),
             stale=("changed since: ssa.classifiers.ssa",),
         ),
         make_row(
