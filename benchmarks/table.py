@@ -27,6 +27,7 @@ from benchmarks.record import Benchmark, Clock, Figure
 from experiments.machine import PROJECT
 
 GOAL = 1.4
+_START = "import runpy; runpy.run_module('experiments', run_name='__main__', alter_sys=True)"
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Side:
         words = [item, "--profile", profile, "--seeds", str(seeds), "--results", str(self.results)]
         start = self.checkout / "experiments" / "start.py"
         command = [sys.executable, "-W", "ignore"]
-        command += [str(start), "experiments"] if start.exists() else ["-m", "experiments"]
+        # older commits have no start.py
+        command += [str(start), "experiments"] if start.exists() else ["-c", _START]
         environment = os.environ | {"PYTHONPATH": str(self.checkout)}
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(

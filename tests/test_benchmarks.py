@@ -130,7 +130,7 @@ def test_a_table_is_timed_beside_an_older_commit(tmp_path: Path) -> None:
     """On the commit that is checked out, so both sides make the same numbers."""
     if subprocess.run(["git", "-C", PROJECT, "rev-parse", "HEAD"], capture_output=True).returncode:
         pytest.skip("no git checkout; clone the project with git")
-    words = ["--before", "HEAD", "--profile", "smoke", "--seeds", "1", "--item", "table13"]
+    words = ["--before", "HEAD", "--profile", "smoke", "--seeds", "1", "--item", "table12"]
     done = subprocess.run(
         [*module_command("benchmarks.table", *words), "--out", str(tmp_path)],
         cwd=PROJECT,
@@ -138,7 +138,7 @@ def test_a_table_is_timed_beside_an_older_commit(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1, done.stdout + done.stderr  # not 1.4 times as fast as itself
-    made = read(tmp_path / "table_table13_smoke.json")
+    made = read(tmp_path / "table_table12_smoke.json")
     assert made.figures[0].unit == "×"
     assert made.figures[0].met is False
     miou = made.details["miou"]

@@ -343,8 +343,9 @@ def _by_bands(
 
     ce = logits.new_zeros((), dtype=torch.float64)
     inter, mass = logits.new_zeros(2, B, K, dtype=torch.float64).unbind()
-    on_ce = torch.empty_like(logits) if with_ce else logits.new_empty(0)
-    on_dice = torch.empty_like(logits) if with_dice else logits.new_empty(0)
+    # not empty_like: it would keep the logits' layout, and one is filled as a flat map below
+    on_ce = logits.new_empty(logits.shape if with_ce else 0)
+    on_dice = logits.new_empty(logits.shape if with_dice else 0)
     own_slope = logits.new_empty(ids.shape if with_dice else 0)
     buffers = logits.new_empty(2 if dice else 1, images * height * W * K)
 

@@ -116,7 +116,7 @@ def test_a_text_beyond_the_canvas_is_seen() -> None:
 
 
 def test_figures_are_laid_out_at_the_resolution_they_are_written_with() -> None:
-    """Letters are hinted to whole pixels: what fits at 100 dpi is cut at 300."""
+    """Letters are hinted to whole pixels: what fits at 100 dpi is cut at 220."""
     assert new_figure("column", 1.5).dpi == PNG_DPI
     figure, *_ = pictures_and_spaces("text", (96, 96, 3), 4, 2, 1)
     assert figure.dpi == PNG_DPI
