@@ -188,8 +188,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         (".png", {"Software": None}),
     ):
         buffer = io.BytesIO()
-        small = {"optimize": True} if suffix == ".png" else None
-        figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=metadata, pil_kwargs=small)
+        figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
         path = stem.with_name(stem.name + suffix)
         write_atomically(path, buffer.getvalue())
         paths.append(path)
