@@ -16,7 +16,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallReport:
     return make_small_report(tmp_path_factory.mktemp("report"))
 
 
-@pytest.fixture(scope="package")  # while it is open, the thread's event loop is taken
+@pytest.fixture(scope="module")  # while it is open, the thread's event loop is taken
 def chromium() -> Iterator[Any]:
     browser = find_browser()
     if browser is None:
