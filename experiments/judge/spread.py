@@ -19,7 +19,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, digamma, polygamma, stdtr, stdtrit
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -78,6 +77,8 @@ def prior_of(variances: Values, freedom: Values, share: float = 1.0) -> tuple[Va
         freedom: (R,) their degrees.
         share: of the degrees that is left once what rows have in common is out.
     """
+    from scipy.special import digamma, polygamma  # a tenth of a second: only where it is judged
+
     pooled = (freedom * variances).sum(-1) / freedom.sum()
     most = np.full(pooled.shape, float(freedom.sum()) * share)
     if len(freedom) == 1:
@@ -90,6 +91,8 @@ def prior_of(variances: Values, freedom: Values, share: float = 1.0) -> tuple[Va
 
 def _inverse_trigamma(value: Values) -> Values:
     """Where the trigamma function, which falls, has a positive value; 10⁴ for smaller ones."""
+    from scipy.special import polygamma  # a tenth of a second: only where it is judged
+
     low, high = np.full(np.shape(value), 1e-4), np.full(np.shape(value), 1e4)
     for _ in range(HALVINGS):
         middle = np.sqrt(low * high)
@@ -120,6 +123,8 @@ def seed_half_width(
         lent: what the prior says of the same variance; None: nothing is lent.
         lent_freedom: the prior's degrees.
     """
+    from scipy.special import stdtr, stdtrit  # a tenth of a second: only where it is judged
+
     own = np.asarray(variance, dtype=np.float64)
     alpha = np.asarray(alpha, dtype=np.float64)
     plain = -stdtrit(freedom, alpha / 2) * np.sqrt(own)
@@ -142,6 +147,8 @@ def seed_half_width(
 
 def _likeness(ratio: Values, freedom: float, d0: Values) -> Values:
     """Weight of the prior where a variance is ``ratio`` times the lent one; F's log density."""
+    from scipy.special import betaln  # a tenth of a second: only where it is judged
+
     with np.errstate(divide="ignore", over="ignore"):
         log = (
             np.log(ODDS)
@@ -173,6 +180,8 @@ def half_width(
         lent: see :func:`seed_half_width`.
         lent_freedom: see :func:`seed_half_width`.
     """
+    from scipy.special import stdtrit  # a tenth of a second: only where it is judged
+
     alpha = np.asarray(alpha, dtype=np.float64)
     squared = np.zeros(np.broadcast_shapes(np.shape(variance), np.shape(images), alpha.shape))
     if num_seeds > 1:
