@@ -35,7 +35,8 @@ def draw_gains(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """
     base = rows[0]
     shown = [row for row in rows if row["gain_points"] is not None]
-    figure = Figure(figsize=(COLUMN_INCHES, 1.3 + ROW_INCHES * len(shown)), layout="constrained")
+    size = (COLUMN_INCHES, 1.3 + ROW_INCHES * len(shown))
+    figure = Figure(figsize=size, dpi=PNG_DPI, layout="constrained")
     axes = figure.add_subplot()
     places = range(len(shown))
     gains = [row["gain_points"] for row in shown]
@@ -72,7 +73,7 @@ def main() -> None:
     matplotlib.rcParams["pdf.fonttype"] = 42  # embed fonts as such, not as outlines
     figure = draw_gains(document["rows"], title)
     options.picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.picture, dpi=PNG_DPI, metadata={"Software": None})
+    figure.savefig(options.picture, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ def _notes_of(
     from mmengine.runner import Runner
 
     from experiments.train.loops import EVALUATE, like_sized, seed_torch
+    from experiments.train.predictions import classified
 
     folder = store.folder(record.run_id)
     around = Surroundings(
@@ -148,7 +149,7 @@ def _notes_of(
         seed_torch(record.spec.seed, EVALUATE, number)
         for part in like_sized(batch):
             with torch.no_grad(), _last_input(classifier) as seen:
-                samples = model.val_step(part)
+                samples = classified(model, part)
                 if classifier is not None and record.spec.evaluation.mode == "slide":
                     _whole(model, part)  # the windows' features would not be the image's
             notes.add(part, samples, classifier, seen)

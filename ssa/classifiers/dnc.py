@@ -14,7 +14,6 @@ from ssa.classifiers.dnc_config import DncConfig
 from ssa.classifiers.parts.clustering import (
     PrototypeProduct,
     as_map,
-    best_of_components,
     class_layer_norm,
     class_sinkhorn,
     class_softmin,
@@ -24,11 +23,10 @@ from ssa.classifiers.parts.clustering import (
     inference_by_chunks,
     mean_where,
     moved_prototypes,
+    nearest_by_chunks,
     own_class_scores,
     pixel_classes,
     pixel_embeddings,
-    row_embeddings,
-    scores_by_chunks,
 )
 from ssa.classifiers.parts.pixel_bank import PixelBank
 from ssa.classifiers.parts.ring_memory import RingMemory
@@ -116,16 +114,7 @@ class DncClassifier(PixelClassifier):
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
         if not self.training and inference_by_chunks(features):
-            unit = F.normalize(self.centroids.float(), dim=-1).transpose(0, 1)
-            components = unit.flatten(0, 1).t()
-
-            def scores(rows: Tensor) -> Tensor:
-                with full_precision(rows.device):
-                    cosines = row_embeddings(rows, self.feat_norm) @ components
-                best = best_of_components(cosines, len(unit))
-                return class_layer_norm(best, self.mask_norm)
-
-            return scores_by_chunks(scores, features, self.num_classes)
+            return nearest_by_chunks(features, self.centroids, self.feat_norm, self.mask_norm)
         return as_map(self.decide(self.similarities(self.embed(self.dropout(features)))), features)
 
     def _loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from ssa.classifiers.base import CLASSIFIERS, ClassifierConfig, Inspection, Pixe
 from ssa.classifiers.parts.clustering import (
     PrototypeProduct,
     as_map,
-    best_of_components,
     class_layer_norm,
     class_sinkhorn,
     component_sums,
@@ -22,11 +21,10 @@ from ssa.classifiers.parts.clustering import (
     inference_by_chunks,
     mean_where,
     moved_prototypes,
+    nearest_by_chunks,
     own_class_scores,
     pixel_classes,
     pixel_embeddings,
-    row_embeddings,
-    scores_by_chunks,
 )
 from ssa.classifiers.protoseg_config import ProtoSegConfig
 from ssa.errors import ConfigurationError
@@ -128,17 +126,9 @@ class ProtoSegClassifier(PixelClassifier):
     def forward(self, features: Tensor) -> Tensor:
         """Decision (B, K, h, w), float32, of features (B, D, h, w)."""
         if not self.training and inference_by_chunks(features):
-            unit = F.normalize(self.prototypes.float(), dim=-1).transpose(0, 1)
-            components = unit.flatten(0, 1).t()
-
-            def scores(rows: Tensor) -> Tensor:
-                with full_precision(rows.device):
-                    cosines = row_embeddings(rows, self.feat_norm) @ components
-                best = best_of_components(cosines, len(unit))
-                return class_layer_norm(best, self.mask_norm)
-
             # the projection normalises along the image's width: it needs the whole map
-            return scores_by_chunks(scores, self.proj_head(features), self.num_classes)
+            projected = self.proj_head(features)
+            return nearest_by_chunks(projected, self.prototypes, self.feat_norm, self.mask_norm)
         similarities = self.similarities(self.embed(features))
         return as_map(class_layer_norm(similarities.amax(2), self.mask_norm), features)
 

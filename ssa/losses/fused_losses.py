@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ssa.errors import SsaError
-from ssa.losses.inputs import LabelRangeError, LossInputError, checked_labels
+from ssa.losses.inputs import LabelRangeError, LossInputError, check_range, checked_labels
 from ssa.losses.native import kernel_library, run_phase, threads_worth
 from ssa.losses.upsampling import Blend, bands, blend
 
@@ -326,10 +326,7 @@ def _by_bands(
     device, dtype = logits.device, logits.dtype
     on_cpu = device.type == "cpu"
     valid = labels != ignore_index
-    if on_cpu:
-        wrong = int((valid & ((labels < 0) | (labels >= K))).sum())
-        if wrong:
-            raise LabelRangeError(wrong, K, ignore_index)
+    check_range(labels, K, ignore_index)
     ids = labels.long().where(valid, 0)
     area = logits.new_zeros(B, K, dtype=torch.float64)
     area.scatter_add_(1, ids.flatten(1), valid.flatten(1).double())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,24 +21,34 @@ class Blend(NamedTuple):
     share: Tensor
 
 
-def blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
-    """The blend of torch's bilinear ``interpolate`` from ``source`` to ``target`` lines (CPU).
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-    Kept between calls, but not what a tensor mode (FakeTensorMode) makes of it: that would be
-    handed to every later call.
+
+def _kept(maxsize: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Keep a function's results between calls, but not what a tensor mode makes of them.
+
+    What is made under FakeTensorMode would be handed to every later call.
     """
-    if type(torch.empty(0, device="cpu")) is not Tensor:
-        return _new_blend(source, target, align_corners, dtype)
-    with torch.inference_mode(False):
-        return _kept_blend(source, target, align_corners, dtype)
+
+    def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        remembering = functools.lru_cache(maxsize)(function)
+
+        @functools.wraps(function)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            if type(torch.empty(0, device="cpu")) is not Tensor:
+                return function(*args, **kwargs)
+            with torch.inference_mode(False):
+                return remembering(*args, **kwargs)  # type: ignore[arg-type]
+
+        return call
+
+    return decorate
 
 
-@functools.lru_cache(maxsize=256)
-def _kept_blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
-    return _new_blend(source, target, align_corners, dtype)
-
-
-def _new_blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
+@_kept(maxsize=256)
+def blend(source: int, target: int, align_corners: bool, dtype: torch.dtype) -> Blend:
+    """The blend of torch's bilinear ``interpolate`` from ``source`` to ``target`` lines (CPU)."""
     # the device is named: torch.device("meta") as a context must not reach these
     line = torch.arange(target, dtype=torch.float64, device="cpu")
     if align_corners:
@@ -62,6 +73,7 @@ class Bands(NamedTuple):
     columns: Blend
 
 
+@_kept(maxsize=64)
 def bands(
     source: tuple[int, int],
     target: tuple[int, int],
@@ -72,28 +84,8 @@ def bands(
 ) -> Bands:
     """The upsampling from (h, w) to (H, W) in bands of ``height`` output lines.
 
-    Kept between calls as :func:`blend` is: a copy to a GPU would wait for it in every step.
+    Kept between calls: a copy to a GPU would wait for it in every step.
     """
-    arguments = (source, target, height, align_corners, dtype, device)
-    if type(torch.empty(0, device="cpu")) is not Tensor:
-        return _new_bands(*arguments)
-    with torch.inference_mode(False):
-        return _kept_bands(*arguments)
-
-
-@functools.lru_cache(maxsize=64)
-def _kept_bands(*arguments: Any) -> Bands:
-    return _new_bands(*arguments)
-
-
-def _new_bands(
-    source: tuple[int, int],
-    target: tuple[int, int],
-    height: int,
-    align_corners: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Bands:
     rows = blend(source[0], target[0], align_corners, dtype)
     columns = blend(source[1], target[1], align_corners, dtype)
     parts = []

@@ -80,6 +80,28 @@ def best_of_components(scores: Tensor, components: int) -> Tensor:
     return scores.unflatten(1, (components, -1)).amax(1)
 
 
+def nearest_by_chunks(
+    features: Tensor, prototypes: Tensor, feat_norm: nn.LayerNorm, mask_norm: nn.LayerNorm
+) -> Tensor:
+    """Decision (B, K, h, w) by each class's prototype of the largest cosine, chunk by chunk.
+
+    Args:
+        features: (B, D, h, w).
+        prototypes: (K, P, D), of any length.
+        feat_norm: of the embeddings.
+        mask_norm: of the class scores.
+    """
+    unit = F.normalize(prototypes.float(), dim=-1).transpose(0, 1)
+    components = unit.flatten(0, 1).t()
+
+    def scores(rows: Tensor) -> Tensor:
+        with full_precision(rows.device):
+            cosines = row_embeddings(rows, feat_norm) @ components
+        return class_layer_norm(best_of_components(cosines, len(unit)), mask_norm)
+
+    return scores_by_chunks(scores, features, len(prototypes))
+
+
 class PrototypeProduct(nn.Module):
     """Rows (n, D) times prototypes (C, D) transposed: (n, C).
 
