@@ -415,7 +415,7 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
     seeds = evidence.seeds(pair)
     records = [[evidence.records[row][seed] for row in pair] for seed in seeds]
     after, at, crossing = np.array([_crossing(*both) for both in records]).T
-    low, high = _reach_interval(after, at, crossing, 1.0 - CONFIDENCE)
+    low, high = reach_interval(after, at, crossing, 1.0 - CONFIDENCE)
     never = int(np.isinf(at).sum())
     reason = "from the last evaluation below the baseline's final mIoU to the first at or above it"
     if never:
@@ -434,7 +434,7 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
 Shares = NDArray[np.float64]
 
 
-def _reach_interval(
+def reach_interval(
     after: Shares, at: Shares, crossing: Shares, alpha: float
 ) -> tuple[float, float]:
     """Of the mean crossing; a seed that never crosses counts, below, as late as it was seen."""
@@ -450,7 +450,7 @@ def _reach_p(claim: ReachClaim, after: Shares, at: Shares, crossing: Shares) -> 
     """The largest 1 - confidence at which the claim is decided, to a thousandth of itself."""
 
     def open_at(alpha: float) -> bool:
-        low, high = _reach_interval(after, at, crossing, alpha)
+        low, high = reach_interval(after, at, crossing, alpha)
         return low < claim.within < high
 
     low, high = math.log(SMALLEST_P), 0.0
