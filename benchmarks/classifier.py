@@ -324,15 +324,30 @@ def goals(rounds: int = 15) -> list[Figure]:
                         beside=PLAIN,
                         goal=goal if name == "ssa" else 10.0,
                     )
-                    if name == "ssa":
-                        figure = figure.model_copy(
-                            update={"floor": 4.0, "floor_reason": "four products of one size"}
-                        )
-                    results.append(figure)
+                    floor = _floor(name, setting)
+                    results.append(figure.model_copy(update=floor))
             results.append(_fallback_goal(threads, max(rounds // 3, 2)))
     finally:
         torch.set_num_threads(before)
     return results
+
+
+def _floor(name: str, setting: Setting) -> dict[str, Any]:
+    """The multiplications of a classifier's inference over those of the plain product N×D×K."""
+    floors = {
+        "ssa": (4.0, "four products of one size"),
+        "dnc": (
+            float(DncConfig().centroids_per_class),
+            "one product with all centroids of all classes",
+        ),
+        "protoseg": (
+            ProtoSegConfig().prototypes_per_class + 2 * setting.channels / setting.classes,
+            "one product with all prototypes of all classes, after a projection by two D×D layers",
+        ),
+    }
+    if name not in floors:
+        return {}
+    return {"floor": round(floors[name][0], 2), "floor_reason": floors[name][1]}
 
 
 def _ratio(name: str, of: list[float], by: list[float], **more: Any) -> Figure:

@@ -29,6 +29,8 @@ holds your machine's records against these.
 """
 
 
+#: what is not of speed or memory stands elsewhere: docs/claims.md, docs/reliability.md
+ELSEWHERE = frozenset({"coverage", "decide", "faults"})
 #: benchmarks of several records
 GROUPS = {"latency": "Inference of whole networks", "loading": "Loading images"}
 
@@ -37,6 +39,8 @@ def page(records: dict[str, Benchmark], notes: str) -> str:
     """The page's text: a section a benchmark."""
     groups: dict[str, list[Benchmark]] = {}
     for record in records.values():
+        if record.benchmark in ELSEWHERE:
+            continue
         groups.setdefault(record.benchmark, []).append(record)
     parts = [HEAD, *map(_section, groups.values()), notes.strip()]
     return "\n".join(part for part in parts if part).rstrip() + "\n"

@@ -8,10 +8,27 @@ from typing import Any
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_norm_layer
 from mmcv.cnn.bricks import DropPath
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 #: configuration dictionaries in mmengine's sense
 Config = dict[str, Any]
+
+
+@MODELS.register_module()
+class PerChannelConv2d(nn.Conv2d):
+    """A depthwise 1×1 convolution, in training as the product that it is.
+
+    On one thread of a CPU PyTorch takes it apart into a convolution a channel. Evaluation keeps the
+    convolution, so that it is counted as one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        if not self.training:
+            return super().forward(input)
+        scaled = input * self.weight.view(1, -1, 1, 1)
+        return scaled if self.bias is None else scaled + self.bias.view(1, -1, 1, 1)
 
 
 def conv_norm(
@@ -25,10 +42,12 @@ def conv_norm(
     activation: Config | None = None,
 ) -> ConvModule:
     """A "same"-padded convolution without bias, a normalisation and perhaps an activation."""
+    per_channel = kernel_size == 1 and 1 < groups == in_channels == out_channels
     return ConvModule(
         in_channels,
         out_channels,
         kernel_size,
+        conv_cfg={"type": "PerChannelConv2d"} if per_channel else None,
         stride=stride,
         padding=kernel_size // 2,
         groups=groups,

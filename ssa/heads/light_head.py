@@ -59,13 +59,12 @@ class LightHead(BaseDecodeHead):
                 detail_channels, self.in_channels[1:], embed_dims, strict=True
             )
         )
-        self.fuse = ConvModule(
+        self.fuse = conv_norm(
             self.channels,
             self.channels,
-            1,
             groups=self.channels if is_dw else 1,
             norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
+            activation=self.act_cfg,
         )
         self.extra = nn.Sequential(
             *(

@@ -32,7 +32,7 @@ _DEVICE_BAND_ELEMENTS = 1 << 26
 #: a softmax's total below which its pixel lies too far under the bound of its logits
 _LEAST_TOTAL = 1e-30
 
-_COUNT, _FORWARD, _COLLECT_CE, _DICE_GRADIENT, _COLLECT_DICE = range(5)
+_COUNT, _FORWARD, _COLLECT_CE, _COLLECT_DICE = range(4)
 
 _Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -55,7 +55,7 @@ class _Task(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("logits", "labels", "y0", "y1", "x0", "x1")),
         *((name, ctypes.c_void_p) for name in ("ly", "lx", "order", "slot", "area", "found")),
         *((name, ctypes.c_void_p) for name in ("ce", "inter", "mass", "on_inter", "on_mass")),
-        *((name, ctypes.c_void_p) for name in ("bands", "grad")),
+        *((name, ctypes.c_void_p) for name in ("bands", "slopes", "own", "grad")),
         *((name, ctypes.c_int64) for name in ("B", "K", "Kp", "h", "w", "H", "W", "ignore")),
         *((name, ctypes.c_int64) for name in ("unit_rows", "units_per_image", "band_rows")),
         *((name, ctypes.c_int64) for name in ("want_ce", "want_dice", "want_grad")),
@@ -227,7 +227,9 @@ def _by_kernel(
     order, slot = torch.empty(2, B, K, device="cpu", dtype=torch.int32).unbind()
     area = torch.empty(B, K, device="cpu", dtype=torch.int64)
     found = torch.empty(B, 3, device="cpu", dtype=torch.int64)
-    bands = logits.new_empty(units * band_rows * w * padded if gradient else 0)
+    size = units * band_rows * w * padded if gradient else 0
+    bands = logits.new_empty(size if cross_entropy else 0)
+    slopes, own = logits.new_empty(2, size if dice else 0).unbind()
     on_ce = torch.empty_like(logits) if gradient and cross_entropy else logits.new_empty(0)
     on_dice = torch.empty_like(logits) if gradient and dice else logits.new_empty(0)
     inter, mass = sums[:, 0].contiguous(), sums[:, 1].contiguous()
@@ -249,6 +251,8 @@ def _by_kernel(
         inter=inter.data_ptr(),
         mass=mass.data_ptr(),
         bands=bands.data_ptr(),
+        slopes=slopes.data_ptr(),
+        own=own.data_ptr(),
         grad=on_ce.data_ptr(),
         B=B,
         K=K,
@@ -280,16 +284,15 @@ def _by_kernel(
         image_inter = inter.view(B, per_image, padded).sum(1)[:, :K]
         image_mass = mass.view(B, per_image, padded).sum(1)[:, :K]
         present = place_area > 0
-        size = image_mass + place_area + 1
+        covered = image_mass + place_area + 1
         overlap = 2 * image_inter + 1
-        dice_sum = torch.where(present, 1 - overlap / size, 0).sum()
+        dice_sum = torch.where(present, 1 - overlap / covered, 0).sum()
         if gradient:
             weights = torch.zeros(2, B, padded, device="cpu", dtype=dtype)
-            weights[0, :, :K] = torch.where(present, -2 / size, 0)
-            weights[1, :, :K] = torch.where(present, overlap / size**2, 0)
+            weights[0, :, :K] = torch.where(present, -2 / covered, 0)
+            weights[1, :, :K] = torch.where(present, overlap / covered**2, 0)
             task.on_inter, task.on_mass = weights[0].data_ptr(), weights[1].data_ptr()
             task.grad = on_dice.data_ptr()
-            run_phase(library, task, _DICE_GRADIENT, threads)
             run_phase(library, task, _COLLECT_DICE, threads)
     return (
         ce_units.sum().to(dtype),
@@ -387,11 +390,11 @@ def _by_bands(
 
     dice_sum = torch.zeros_like(ce)
     if dice:
-        size, overlap = mass + area + 1, 2 * inter + 1
-        dice_sum = torch.where(present, 1 - overlap / size, 0).sum()
+        covered, overlap = mass + area + 1, 2 * inter + 1
+        dice_sum = torch.where(present, 1 - overlap / covered, 0).sum()
         if with_dice:
-            on_inter = torch.where(present, -2 / size, 0).to(dtype)
-            on_mass = torch.where(present, overlap / size**2, 0).to(dtype)
+            on_inter = torch.where(present, -2 / covered, 0).to(dtype)
+            on_mass = torch.where(present, overlap / covered**2, 0).to(dtype)
             on_dice *= on_mass[:, :, None, None]
             own_slope *= on_inter.gather(1, ids.flatten(1)).view_as(own_slope)
             _spread(own_slope, ids, rows, columns, on_dice)

@@ -33,7 +33,13 @@ KERNEL_SOURCES = {
 }
 #: no -ffast-math: it would change how the whole process treats denormals and NaN
 _FLAGS = ("-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
-_TUNED = (("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",), ())
+_TUNED = (
+    ("-march=native", "-fopenmp"),
+    ("-march=native", "-fopenmp-simd"),
+    ("-fopenmp",),
+    ("-fopenmp-simd",),
+    (),
+)
 
 
 def kernel_library(precision: str = "float", kernel: str = _LOSSES) -> ctypes.CDLL | None:
@@ -68,9 +74,23 @@ def threads_worth(elements: int, per_thread: int) -> int:
 def run_phase(library: ctypes.CDLL, task: ctypes.Structure, phase: int, threads: int) -> None:
     """Share a phase's units among ``threads`` threads (ctypes lets go of the interpreter lock).
 
+    They are PyTorch's own where the kernel was built with OpenMP (kernels/team.c), else new ones.
+
     Raises:
         MemoryError: the kernel got no memory for what it works on.
     """
+    if threads > 1 and hasattr(library, "ssa_run_team"):
+        failed = library.ssa_run_team(ctypes.byref(task), phase, threads)
+    else:
+        failed = _run_with_new_threads(library, task, phase, threads)
+    if failed:
+        raise MemoryError("A C kernel of ssa.losses got no memory for its working band.")
+
+
+def _run_with_new_threads(
+    library: ctypes.CDLL, task: ctypes.Structure, phase: int, threads: int
+) -> bool:
+    """Whether any of them got no memory."""
     taken = ctypes.c_int64(0)
     failures: list[int] = []
 
@@ -83,8 +103,7 @@ def run_phase(library: ctypes.CDLL, task: ctypes.Structure, phase: int, threads:
     work()
     for helper in helpers:
         helper.join()
-    if any(failures):
-        raise MemoryError("A C kernel of ssa.losses got no memory for its working band.")
+    return any(failures)
 
 
 @functools.cache
@@ -128,7 +147,7 @@ def _compile(command: list[str], kernel: str = _LOSSES) -> Path:
     A library's name ends in the digest of its bytes. What a crash or a full disk left truncated
     does not match its name, is removed and built anew (to map it would end the process).
     """
-    source = KERNEL_SOURCES[kernel]
+    source = KERNEL_SOURCES[kernel] + KERNEL_SOURCES["team"]
     identity = "\n".join([source, *command, platform.machine(), _processor()])
     stem = f"{kernel}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"
     for folder in _folders():
@@ -206,6 +225,9 @@ def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.ssa_run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
     library.ssa_run.restype = ctypes.c_int
+    if hasattr(library, "ssa_run_team"):
+        library.ssa_run_team.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+        library.ssa_run_team.restype = ctypes.c_int
     library.ssa_task_size.restype = ctypes.c_int64
     library.ssa_pad.restype = ctypes.c_int64
     return library

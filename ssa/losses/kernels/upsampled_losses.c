@@ -31,7 +31,8 @@ typedef struct {
     double *ce;                    /* (units) */
     double *inter, *mass;          /* (units, Kp) dice sums, by place */
     const REAL *on_inter, *on_mass;/* (B, Kp) derivative of the dice sum, by place */
-    REAL *bands;                   /* (units, band_rows, w, Kp) gradient of each unit */
+    REAL *bands;                   /* (units, band_rows, w, Kp) gradient of cross-entropy, by unit */
+    REAL *slopes, *own;            /* the same of Σσ(x) over all pixels, over each class's own */
     REAL *grad;                    /* (B, K, h, w) */
     int64_t B, K, Kp, h, w, H, W, ignore, unit_rows, units_per_image, band_rows;
     int64_t want_ce, want_dice, want_grad;
@@ -41,11 +42,12 @@ typedef struct {
 static inline REAL exp_(REAL x) { return exp(x); }
 #else
 /* exp by Cody and Waite's reduction and a polynomial of degree 5 (relative error below 2e-7);
- * plain arithmetic, so that the compiler vectorises it; NaN stays NaN. */
+ * plain arithmetic, so that the compiler vectorises it; NaN stays NaN. Beyond ±60 it is that of
+ * ±60: what is made of smaller numbers would be denormal, and those take a hundred times as long. */
 static inline float exp_(float x) {
     union { float f; int32_t i; } bits;
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
+    x = x < -60.0f ? -60.0f : x;
+    x = x > 60.0f ? 60.0f : x;
     float shifted = x * 1.44269504f + 12582912.0f; /* 1.5 · 2^23: rounds to the nearest integer */
     bits.f = shifted;
     int32_t exponent = bits.i - 0x4B400000;
@@ -160,7 +162,8 @@ static void mark(const Task *t, const int32_t *places, const REAL *by, REAL by_a
 /* Pixels whose softmax masses (each from 1 to K) are multiplied before one logarithm is taken. */
 #define LOG_EVERY 24
 
-/* Cross-entropy, its gradient, and the sums behind dice. */
+/* Cross-entropy, its gradient, the sums behind dice, and the gradients of those sums: what factors
+ * they get is known once the whole image is summed. */
 static int forward_unit(const Task *t, int64_t unit) {
     int64_t image = unit / t->units_per_image, first, last, low, rows;
     band_of(t, unit, &first, &last, &low, &rows);
@@ -169,17 +172,25 @@ static int forward_unit(const Task *t, int64_t unit) {
     const int64_t Pp = t->want_dice ? round_up(present) : 0;
     const int64_t channels = t->want_ce ? t->K : present;
     const int64_t Cp = round_up(channels); /* = Kp where cross-entropy is wanted */
-    const int grad = t->want_ce && t->want_grad;
-    REAL *memory = scratch(rows * w * Cp + 2 * wide + 3 * Kp);
+    const int grad = t->want_ce && t->want_grad, slope = Pp && t->want_grad;
+    const int64_t narrow = w * Pp, band_size = t->band_rows * wide;
+    REAL *memory = scratch(rows * w * Cp + 4 * wide + 3 * Kp + t->W);
     int32_t *places = malloc((size_t)t->W * sizeof(int32_t));
     if (!memory || !places) { free(memory); free(places); return 1; }
     REAL *restrict source = memory, *restrict row = source + rows * w * Cp;
-    REAL *restrict back = row + wide, *restrict x = back + wide, *restrict e = x + Kp;
-    REAL *restrict mass_row = e + Kp;
-    REAL *band = grad ? t->bands + unit * t->band_rows * wide : NULL;
+    REAL *restrict back = row + wide, *restrict all = back + wide, *restrict theirs = all + wide;
+    REAL *restrict x = theirs + wide, *restrict e = x + Kp, *restrict mass_row = e + Kp;
+    REAL *restrict mine = mass_row + Kp;
+    REAL *band = grad ? t->bands + unit * band_size : NULL;
+    REAL *slopes = slope ? t->slopes + unit * band_size : NULL;
+    REAL *own = slope ? t->own + unit * band_size : NULL;
     double *mass = t->mass + unit * Kp, *inter = t->inter + unit * Kp, ce = 0;
     lay_out(t, image, low, rows, channels, source);
-    if (grad) memset(band, 0, (size_t)(t->band_rows * wide) * sizeof(REAL));
+    if (grad) memset(band, 0, (size_t)band_size * sizeof(REAL));
+    if (slope) {
+        memset(slopes, 0, (size_t)(t->band_rows * narrow) * sizeof(REAL));
+        memset(own, 0, (size_t)(t->band_rows * narrow) * sizeof(REAL));
+    }
 
     for (int64_t Y = first; Y < last; Y++) {
         double product = 1;
@@ -189,6 +200,10 @@ static int forward_unit(const Task *t, int64_t unit) {
               w * Cp, row);
         if (grad) memset(back, 0, (size_t)wide * sizeof(REAL));
         if (Pp) memset(mass_row, 0, (size_t)Pp * sizeof(REAL));
+        if (slope) {
+            memset(all, 0, (size_t)narrow * sizeof(REAL));
+            memset(theirs, 0, (size_t)narrow * sizeof(REAL));
+        }
         for (int64_t X = 0; X < t->W; X++) {
             const REAL *restrict a = row + t->x0[X] * Cp, *restrict b = row + t->x1[X] * Cp;
             const REAL share = t->lx[X];
@@ -233,6 +248,14 @@ static int forward_unit(const Task *t, int64_t unit) {
                         mass_row[k] += value;
                     }
                 if (place >= 0) inter[place] += (double)e[place];
+                if (slope) {
+                    REAL *g0 = all + t->x0[X] * Pp, *g1 = all + t->x1[X] * Pp;
+                    const REAL to0 = (REAL)1 - share;
+                    mine[X] = place < 0 ? 0 : e[place] * ((REAL)1 - e[place]);
+                    EACH_CHANNEL(k, Pp) g0[k] += to0 * (e[k] - e[k] * e[k]);
+                    if (share != 0)
+                        EACH_CHANNEL(k, Pp) g1[k] += share * (e[k] - e[k] * e[k]);
+                }
             }
         }
         ce += log(product);
@@ -242,6 +265,12 @@ static int forward_unit(const Task *t, int64_t unit) {
             spread(band + (t->y0[Y] - low) * wide, band + (t->y1[Y] - low) * wide, back, t->ly[Y],
                    wide);
         }
+        if (slope) {
+            const int64_t up = (t->y0[Y] - low) * narrow, down = (t->y1[Y] - low) * narrow;
+            mark(t, places, mine, 0, Pp, theirs);
+            spread(slopes + up, slopes + down, all, t->ly[Y], narrow);
+            spread(own + up, own + down, theirs, t->ly[Y], narrow);
+        }
     }
     t->ce[unit] = ce;
     free(places);
@@ -249,78 +278,46 @@ static int forward_unit(const Task *t, int64_t unit) {
     return 0;
 }
 
-/* Gradient of the dice sum; only the places of present classes are touched. */
-static int dice_gradient_unit(const Task *t, int64_t unit) {
-    int64_t image = unit / t->units_per_image, first, last, low, rows;
-    band_of(t, unit, &first, &last, &low, &rows);
-    const int64_t w = t->w, present = t->found[image * 3 + 2], Pp = round_up(present);
-    const int64_t wide = w * Pp;
-    REAL *band = t->bands + unit * t->band_rows * w * t->Kp;
-    if (Pp == 0) return 0;
-    const REAL *restrict on_mass = t->on_mass + image * t->Kp;
-    const REAL *restrict on_inter = t->on_inter + image * t->Kp;
-    REAL *memory = scratch(rows * wide + 2 * wide + Pp + t->W);
-    int32_t *places = malloc((size_t)t->W * sizeof(int32_t));
-    if (!memory || !places) { free(memory); free(places); return 1; }
-    REAL *restrict source = memory, *restrict row = source + rows * wide;
-    REAL *restrict back = row + wide, *restrict g = back + wide, *restrict own = g + Pp;
-    lay_out(t, image, low, rows, present, source);
-    memset(band, 0, (size_t)(t->band_rows * wide) * sizeof(REAL));
-
-    for (int64_t Y = first; Y < last; Y++) {
-        places_of(t, image, Y, places);
-        blend(source + (t->y0[Y] - low) * wide, source + (t->y1[Y] - low) * wide, t->ly[Y], wide,
-              row);
-        memset(back, 0, (size_t)wide * sizeof(REAL));
-        for (int64_t X = 0; X < t->W; X++) {
-            const REAL *restrict a = row + t->x0[X] * Pp, *restrict b = row + t->x1[X] * Pp;
-            const REAL share = t->lx[X];
-            REAL *g0 = back + t->x0[X] * Pp, *g1 = back + t->x1[X] * Pp;
-            EACH_CHANNEL(k, Pp) {
-                    REAL p = a[k] + share * (b[k] - a[k]);
-                    p = (REAL)1 / ((REAL)1 + exp_(-p));
-                    g[k] = p * ((REAL)1 - p);
-                }
-            own[X] = places[X] < 0 ? 0 : on_inter[places[X]] * g[places[X]];
-            EACH_CHANNEL(k, Pp) g0[k] += ((REAL)1 - share) * (on_mass[k] * g[k]);
-            if (share != 0)
-                EACH_CHANNEL(k, Pp) g1[k] += share * (on_mass[k] * g[k]);
-        }
-        mark(t, places, own, 0, Pp, back);
-        spread(band + (t->y0[Y] - low) * wide, band + (t->y1[Y] - low) * wide, back, t->ly[Y], wide);
-    }
-    free(places);
-    free(memory);
-    return 0;
-}
-
-/* One low-resolution row of the gradient: the sum over its bands, back in the classes' order. */
-static int collect_row(const Task *t, int64_t index, int64_t dice) {
-    int64_t image = index / t->h, y = index % t->h, first, last, low, rows;
-    const int64_t channels = dice ? t->found[image * 3 + 2] : t->K, padded = round_up(channels);
-    const int32_t *order = t->order + image * t->K;
-    REAL *sum = scratch(t->w * padded);
-    if (!sum) return 1;
-    memset(sum, 0, (size_t)(t->w * padded) * sizeof(REAL));
-    for (int64_t part = 0; part < t->units_per_image && padded; part++) {
+/* to += the bands' sum of one low-resolution row. */
+static void add_bands(const Task *t, const REAL *bands, int64_t image, int64_t y, int64_t channels,
+                      REAL *restrict to) {
+    int64_t first, last, low, rows, line = t->w * channels;
+    for (int64_t part = 0; part < t->units_per_image && channels; part++) {
         int64_t unit = image * t->units_per_image + part;
         band_of(t, unit, &first, &last, &low, &rows);
         if (y < low || y >= low + rows) continue;
-        const REAL *band = t->bands + unit * t->band_rows * t->w * t->Kp + (y - low) * t->w * padded;
-        for (int64_t i = 0; i < t->w * padded; i++) sum[i] += band[i];
+        const REAL *band = bands + unit * t->band_rows * t->w * t->Kp + (y - low) * line;
+        for (int64_t i = 0; i < line; i++) to[i] += band[i];
     }
+}
+
+/* One low-resolution row of a gradient: the sum over its bands, back in the classes' order. */
+static int collect_row(const Task *t, int64_t index, int64_t dice) {
+    int64_t image = index / t->h, y = index % t->h;
+    const int64_t channels = dice ? t->found[image * 3 + 2] : t->K, padded = round_up(channels);
+    const int64_t line = t->w * padded;
+    const int32_t *order = t->order + image * t->K;
+    const REAL *on_mass = t->on_mass + image * t->Kp, *on_inter = t->on_inter + image * t->Kp;
+    REAL *sum = scratch(2 * line), *own = sum + line;
+    if (!sum) return 1;
+    memset(sum, 0, (size_t)(2 * line) * sizeof(REAL));
+    add_bands(t, dice ? t->slopes : t->bands, image, y, padded, sum);
+    if (dice) add_bands(t, t->own, image, y, padded, own);
     for (int64_t j = 0; j < t->K; j++) {
         REAL *to = t->grad + ((image * t->K + order[j]) * t->h + y) * t->w;
-        if (j < channels)
-            for (int64_t i = 0; i < t->w; i++) to[i] = sum[i * padded + j];
-        else
+        if (j >= channels)
             memset(to, 0, (size_t)t->w * sizeof(REAL));
+        else if (dice)
+            for (int64_t i = 0; i < t->w; i++)
+                to[i] = on_mass[j] * sum[i * padded + j] + on_inter[j] * own[i * padded + j];
+        else
+            for (int64_t i = 0; i < t->w; i++) to[i] = sum[i * padded + j];
     }
     free(sum);
     return 0;
 }
 
-enum { COUNT, FORWARD, COLLECT_CE, DICE_GRADIENT, COLLECT_DICE };
+enum { COUNT, FORWARD, COLLECT_CE, COLLECT_DICE };
 
 /* Take units of a phase until none is left; several threads may share one `next`. */
 int ssa_run(const Task *t, int64_t phase, int64_t *next) {
@@ -333,7 +330,6 @@ int ssa_run(const Task *t, int64_t phase, int64_t *next) {
         int failed = 0;
         if (phase == COUNT) count(t, unit);
         if (phase == FORWARD) failed = forward_unit(t, unit);
-        if (phase == DICE_GRADIENT) failed = dice_gradient_unit(t, unit);
         if (phase == COLLECT_CE) failed = collect_row(t, unit, 0);
         if (phase == COLLECT_DICE) failed = collect_row(t, unit, 1);
         if (failed) return 1;
