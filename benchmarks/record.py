@@ -130,7 +130,7 @@ def read(path: Path) -> Benchmark:
         ValueError: it is of another form.
     """
     try:
-        return Benchmark.model_validate_json(path.read_text(encoding="utf-8"))
+        return Benchmark.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ValueError(
             f"{path} is not a benchmark's record ({first_problem(error, Benchmark)}). Measure it "

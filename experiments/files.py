@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,46 @@ def printable_json(text: str) -> str:
     if text.isascii():
         return text
     return re.sub("[\udc80-\udcff]", lambda m: rf"\\x{ord(m[0]) - 0xDC00:02x}", text)
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a regular file, which is looked at before memory is taken.
+
+    Args:
+        path: of the file, or of a link to it.
+        most: bytes that such a file may have.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read, or is a folder, a pipe or a device, which would never end.
+        ValueError: it is larger.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if found.st_size > most:
+            raise ValueError(f"it has {found.st_size} bytes, where at most {most} are read")
+        return file.read(most)
+
+
+def parsed_json(text: str | bytes, **options: Any) -> Any:
+    """What a JSON text says.
+
+    Args:
+        text: in UTF-8 where it is bytes.
+        options: of :func:`json.loads`.
+
+    Raises:
+        ValueError: it is no JSON, or nested without end.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested without end") from None
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 #: stands for a field that only the other document has
 ABSENT = "(none)"
+#: levels that are taken apart; what lies deeper is no document of ours
+DEEPEST = 64
+_DEEPER = "(nested deeper)"
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class Difference:
 def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every leaf of a document of mappings and lists by its path, joined by dots.
 
-    An empty mapping or list is a leaf.
+    An empty mapping or list is a leaf, and whatever lies deeper than :data:`DEEPEST`.
     """
-    return dict(_leaves(document, prefix))
+    return dict(_leaves(document, prefix, 0))
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if depth > DEEPEST:
+        yield path, _DEEPER
+        return
     items: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
         items = [(str(key), part) for key, part in value.items()]
@@ -36,7 +42,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if not items:
         yield path, list(value) if isinstance(value, tuple) else value
     for key, part in items:
-        yield from _leaves(part, f"{path}.{key}" if path else key)
+        yield from _leaves(part, f"{path}.{key}" if path else key, depth + 1)
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Difference, ...]:

@@ -39,6 +39,7 @@ from experiments.store.workspace import Workspace
 
 LONGEST_FIGURE_PX = 1600
 LONGEST_SCENE_PX = 512
+LONGEST_CAPTION = 1 << 16  # bytes
 
 
 def figures(
@@ -60,10 +61,18 @@ def figures(
 def _figure(figure: Figure, resolver: Resolver, records: Mapping[str, Record]) -> FigureView:
     profile = resolver.profile.name
     path = resolver.workspace.results / "figures" / f"{figure.stem(profile)}.png"
-    drawn = path.is_file()
-    picture, width, height = stored_picture(path, LONGEST_FIGURE_PX) if drawn else (None, 0, 0)
+    drawn, damage = path.is_file(), ""
+    picture: str | None = None
+    width = height = 0
+    if drawn:
+        try:
+            picture, width, height = stored_picture(path, LONGEST_FIGURE_PX)
+        except StoreError as error:
+            drawn, damage = False, str(error).replace(f"{resolver.workspace.results}/", "")
     text = path.with_suffix(".txt")
-    caption = text.read_text(encoding="utf-8") if drawn and text.is_file() else ""
+    caption = ""
+    if drawn and text.is_file():
+        caption = text.read_bytes()[:LONGEST_CAPTION].decode(errors="replace")
     return FigureView(
         name=figure.name,
         anchor=figure.stem(DEFAULT_PROFILE),
@@ -76,7 +85,7 @@ def _figure(figure: Figure, resolver: Resolver, records: Mapping[str, Record]) -
         width=width,
         height=height,
         stale=_changed_since(path.with_suffix(".json"), records) if drawn else "",
-        blocked=resolver.unfit_figure(figure) or "",
+        blocked=damage or resolver.unfit_figure(figure) or "",
         command=f"./run_all.sh {figure.name} --profile {profile}",
     )
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from experiments.errors import StoreError
+
 #: colour of unlabelled pixels
 UNLABELLED = (128, 128, 128)
 IGNORE_INDEX = 255
@@ -63,10 +65,24 @@ def correct_percent(prediction: NDArray[np.uint8], label: NDArray[np.uint8]) -> 
 
 
 def stored_picture(path: Path, longest: int) -> tuple[str, int, int]:
-    """A PNG file with its width and height in pixels, reduced where a side is over ``longest``."""
-    with Image.open(path) as image:
+    """A PNG file with its width and height in pixels, reduced where a side is over ``longest``.
+
+    Raises:
+        StoreError: it is none, or damaged, or of a size that no figure has.
+    """
+    try:
+        return _stored(path, longest)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StoreError(
+            f"{path} is no picture ({error}); delete it and give `./run_all.sh figures` again."
+        ) from None
+
+
+def _stored(path: Path, longest: int) -> tuple[str, int, int]:
+    with Image.open(path, formats=["PNG"]) as image:
         width, height = image.size
         if max(width, height) <= longest:
+            image.load()  # what is cut short is found here, and not by a reader's browser
             return data_uri(path.read_bytes()), width, height
         factor = longest / max(width, height)
         size = (round(width * factor), round(height * factor))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from experiments.declare.network import check_size
 from experiments.errors import CorruptRecordError, SsaError
+from experiments.files import parsed_json, read_bounded
 from experiments.judge.comparability import comparable
 from experiments.nested import ABSENT, Difference, differences, flat_differences, flatten
 from experiments.store.records import Record
 from experiments.store.store import Store
 
 EQUAL, DIFFERENT, LACKING = 0, 1, 3
+MOST_OF_A_TABLE = 64 << 20  # bytes
 SHOWN = 12  # lines of one kind that are printed
 #: of an exported row: where it was made, not what it says
 ORIGIN = ("run_ids", "stale", "absent", "runs")
@@ -202,9 +204,10 @@ def _exports(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 def _exported_rows(path: Path) -> dict[str, dict[str, Any]] | None:
     """Row id → column → value; None: not a table of ours."""
     try:
-        rows = json.loads(path.read_bytes())["rows"]
+        rows = parsed_json(read_bounded(path, MOST_OF_A_TABLE))["rows"]
         return {
-            str(row["row"]): {key: row[key] for key in row if key not in ORIGIN} for row in rows
+            str(row["row"]): check_size({key: row[key] for key in row if key not in ORIGIN})
+            for row in rows
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,11 +14,13 @@ from rich.table import Table as RichTable
 from experiments.declare.lookup import find_row
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import UnclearNameError, UnknownNameError
+from experiments.files import parsed_json, read_bounded
 from experiments.nested import Difference, flat_differences, flatten
 from experiments.plan.plan import PlannedRun, look_up
 from experiments.plan.request import Request
 from experiments.plan.resolve import Blocked
-from experiments.store.store import Store
+from experiments.store.merge import variants_of
+from experiments.store.store import MOST_OF_A_RECORD, Store
 
 SHOWN = 40  # differing fields that are printed
 MANY = 8  # names in a sentence
@@ -43,6 +45,7 @@ class Explanation:
     used_by: tuple[str, ...]  # table/row/seed
     finished: str | None
     nearest: Neighbour | None  # None: nothing is stored, or the run is
+    variants: tuple[str, ...] = ()  # other results of this run that a merge has kept
 
 
 def explain(call: Request, reference: str) -> Explanation:
@@ -129,13 +132,15 @@ def _one_of(beginning: str, known: Sequence[str]) -> str:
 
 def _stored_spec(call: Request, run_id: str) -> RunSpec:
     """The spec of a run that the present registry does not ask for."""
-    import json
-
     for store in call.stores:
         folder = store.folder(run_id)
         document = store.peek(run_id)
         try:
-            raw = document["spec"] if document else json.loads(folder.spec.read_bytes())
+            raw = (
+                document["spec"]
+                if document
+                else parsed_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
+            )
             return RunSpec.model_validate(raw)
         except (OSError, ValueError, KeyError):
             continue
@@ -155,8 +160,13 @@ def _explain(call: Request, spec: RunSpec, users: Sequence[str]) -> Explanation:
             )
     finished = run.record.finished if run.record else None
     there = run.record is not None
+    others = tuple(
+        f"{place} (mIoU {record.scores.miou:.2f} %, finished {record.finished})"
+        for place, record in variants_of(call.store, spec.run_id)
+        if run.record is None or record.scores != run.record.scores
+    )
     nearest = None if there else nearest_run(spec, call.stores)
-    return Explanation(spec.run_id, run.state, run.reason, tuple(users), finished, nearest)
+    return Explanation(spec.run_id, run.state, run.reason, tuple(users), finished, nearest, others)
 
 
 def nearest_run(spec: RunSpec, stores: Sequence[Store]) -> Neighbour | None:
@@ -184,6 +194,8 @@ def show_explanation(console: Console, found: Explanation) -> None:
     console.print(escape(f"{found.state}{f': {found.reason}' if found.reason else ''}"))
     if found.finished:
         console.print(f"finished {found.finished}")
+    for variant in found.variants:
+        console.print(f"kept with another result: {escape(variant)}", soft_wrap=True)
     if found.used_by:
         rest = f" and {len(found.used_by) - MANY} more" if len(found.used_by) > MANY else ""
         console.print(escape(f"used by {', '.join(found.used_by[:MANY])}{rest}"), soft_wrap=True)

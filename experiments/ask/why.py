@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rich.table import Table as RichTable
 from experiments.declare.lookup import check_metric, find_row
 from experiments.declare.metrics import METRICS, Metric, value_at
 from experiments.declare.table import Row, Table
+from experiments.files import parsed_json, read_bounded
 from experiments.judge.assemble import RowResult, assemble
 from experiments.judge.counts import count_cells
 from experiments.judge.statistics import Gain
@@ -25,6 +25,9 @@ from experiments.plan.plan import PlannedRun
 from experiments.plan.request import Request, seeds_option
 from experiments.store.records import Record
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS
+
+#: bytes of a benchmark's record
+MOST_OF_A_BENCHMARK = 16 << 20
 
 LAST_POINTS = 4  # of a curve that are shown
 
@@ -269,7 +272,7 @@ def latencies(request: Request, row: Row, model: str) -> Iterator[str]:
     for results in dict.fromkeys((request.workspace.results, request.workspace.reference)):
         for path in sorted((results / "benchmarks").glob(f"latency_{model}_*.json")):
             try:
-                found = json.loads(path.read_text())["details"]
+                found = parsed_json(read_bounded(path, MOST_OF_A_BENCHMARK))["details"]
                 about = {found["classifier"], "softmax"}
                 ratio, device, printed = found["ratio"], found["device"], found["reported_ratio"]
                 text = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from experiments.cli import completion, data, evaluate, parity, questions, weights
+from experiments.cli import completion, data, evaluate, merging, parity, questions, weights
 from experiments.cli.options import (
     DEFAULT_PROFILE,
     STORED,
@@ -312,6 +312,7 @@ def complexity(
 
 
 app.command()(evaluate.evaluate)
+app.command()(merging.merge)
 questions.register(app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(parity.app, name="parity")

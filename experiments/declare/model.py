@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
-from experiments.declare.base import Declared
+from experiments.declare.base import Declared, PlainName
+from experiments.declare.network import NetworkConfig
 
 
 class ModelCard(Declared):
     """A network: mmsegmentation's config at the paper's size and the same, smaller."""
 
-    name: str
+    name: PlainName
     title: str  # as the paper writes it
     backbone: str
     source: str
-    segmentor: dict[str, Any]
-    adapted: dict[str, Any] = Field(default_factory=dict)  # merged where it is not softmax
-    sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)  # merged for that size
+    segmentor: NetworkConfig
+    adapted: NetworkConfig = Field(default_factory=dict)  # merged where it is not softmax
+    sizes: dict[str, NetworkConfig] = Field(default_factory=dict)  # merged for that size
     weights: str | None = None  # entry of ssa/weights.yaml
     pixel_classifier: bool = True  # False: a mask classifier, which takes none

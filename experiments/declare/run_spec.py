@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from experiments.declare.base import Declared
+from experiments.declare.network import NetworkConfig, Settings
 from experiments.declare.training import Evaluation, Training
 
 
@@ -17,11 +18,11 @@ class RunSpec(Declared):
 
     model: str
     model_size: str
-    segmentor: dict[str, Any]  # mmengine config, classifier included, norms as built
-    classifier: dict[str, Any]  # name and every switch, resolved
+    segmentor: NetworkConfig  # mmengine config, classifier included, norms as built
+    classifier: Settings  # name and every switch, resolved
     dataset: str
     dataset_digest: str
-    dataset_settings: dict[str, Any]
+    dataset_settings: Settings
     working_size: tuple[int, int] | None
     num_classes: int
     weights: str | None  # entry of ssa/weights.yaml; None: from scratch

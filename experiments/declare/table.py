@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from experiments.declare.base import Declared, PlainName
 from experiments.declare.claims import Claim
 from experiments.declare.metrics import ColumnName, check_column
+from experiments.declare.network import NetworkConfig, Settings
 
 #: side of the square input in pixels, as the paper counts (Table 1)
 SIDE = 512
@@ -31,7 +32,7 @@ class ClassifierChoice(Declared):
 
     name: str
     preset: str | None = None
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: Settings = Field(default_factory=dict)
 
 
 class Row(Declared):
@@ -42,9 +43,9 @@ class Row(Declared):
     classifier: ClassifierChoice
     model: str | None = None  # None: the table's
     dataset: str | None = None  # None: the table's
-    model_overrides: dict[str, Any] = Field(default_factory=dict)  # merged into the segmentor
+    model_overrides: NetworkConfig = Field(default_factory=dict)  # merged into the segmentor
     #: of the data set, over the profile's; only where the profile trains on that data set
-    dataset_settings: dict[str, Any] = Field(default_factory=dict)
+    dataset_settings: Settings = Field(default_factory=dict)
     reported: Reported = Reported()
     readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from experiments.declare.base import Declared, unless_none
+from experiments.declare.network import RegisteredName, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Pixels = tuple[PositiveInt, PositiveInt]
@@ -36,9 +37,9 @@ class Optimizer(Declared):
     weight_decay: NonNegativeFloat
     betas: tuple[float, float] | None = None
     momentum: float | None = None
-    paramwise: dict[str, Any] = Field(default_factory=dict)
+    paramwise: Settings = Field(default_factory=dict)
     grad_clip_norm: float | None = None
-    constructor: str | None = None  # of the groups, if not mmengine's own: LayerDecay
+    constructor: RegisteredName | None = None  # of the groups, if not mmengine's own: LayerDecay
 
     @model_serializer(mode="wrap")
     def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -8,6 +8,14 @@ from typing import Any
 import yaml
 
 from experiments.errors import RegistryError
+from experiments.files import read_bounded
+
+#: bytes that a file may have: the largest of ours has 40,000
+MOST_BYTES = 4 << 20
+#: values that a file may say, with those that anchors repeat; the largest of ours says 2,000
+MOST_VALUES = 200_000
+MOST_MERGED = 16  # mappings that one merge key takes
+MOST_DEPTH = 64  # levels of mappings and lists in each other
 
 
 def read_yaml(path: Path) -> Any:
@@ -17,7 +25,8 @@ def read_yaml(path: Path) -> Any:
         RegistryError: it cannot be read, or is not valid YAML.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = read_bounded(path, MOST_BYTES).decode("utf-8")
+        return _bounded(yaml.load(text, Loader=_Loader))
     except OSError as error:
         raise RegistryError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -30,6 +39,35 @@ def read_yaml(path: Path) -> Any:
             f"{path} holds a value that cannot be read ({what}): a date that is none, a !!tag that "
             "does not fit its value, or lists in lists without end. Quote what is meant as text."
         ) from None
+
+
+def _bounded(document: Any) -> Any:
+    """``document`` if it has an end: ten anchors that name each other ten times say 10¹⁰ values.
+
+    Raises:
+        ValueError: it has more values or levels than any file means.
+    """
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+
+    def size(value: Any, depth: int) -> int:
+        if not isinstance(value, (dict, list, tuple, set)):
+            return 1
+        if id(value) in sizes:
+            return sizes[id(value)]
+        if id(value) in open_ or depth > MOST_DEPTH:
+            raise ValueError(f"more than {MOST_DEPTH} levels")
+        open_.add(id(value))
+        parts = value.values() if isinstance(value, dict) else value
+        total = 1 + sum(size(part, depth + 1) for part in parts)
+        if total > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")
+        open_.remove(id(value))
+        sizes[id(value)] = total
+        return total
+
+    size(document, 0)
+    return document
 
 
 #: of PyYAML's constructors: 2001-99-99, `!!int ''`, `!!bool x`, `!!timestamp x`, thousands of `[`
@@ -63,4 +101,13 @@ class _Loader(_Fastest):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{twice}' stands twice", node.start_mark
                 )
+            for key, value in node.value:
+                if key.tag == _MERGE and _is_list(value) and len(value.value) > MOST_MERGED:
+                    raise ValueError(f"a merge key of more than {MOST_MERGED} mappings")
         super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")
+
+
+def _is_list(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.SequenceNode)

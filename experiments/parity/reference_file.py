@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments.files import read_bounded
+from experiments.store.arrays import npz_arrays
 from ssa.errors import SsaError
+
+#: bytes that a file, and the arrays in it, may have: a network's feature maps
+MOST_BYTES = 4 << 30
 
 
 class ReferenceFileError(SsaError):
@@ -27,9 +31,8 @@ def read_arrays(path: Path, names: Sequence[str] = (), *, form: str) -> dict[str
         ReferenceFileError: no such file, no npz, or an array is missing.
     """
     try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = npz_arrays(read_bounded(path, MOST_BYTES), MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise unreadable(path, error, form) from None
     missing = [name for name in names if name not in arrays]
     if missing:

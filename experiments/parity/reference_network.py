@@ -7,7 +7,6 @@ logits has the same architecture, down to the last constant.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from experiments.files import parsed_json, read_bounded
 from experiments.parity.reference_file import ReferenceFileError, read_arrays, unreadable
 
 #: classes of the reference networks
 NUM_CLASSES = 150
+#: bytes of the json beside a reference file
+MOST_OF_FACTS = 64 << 20
 MODEL_FILES = Path(__file__).resolve().parents[1] / "models"
 #: where files of this form are described
 FORM = "shared/golden/models, with the json beside it"
@@ -68,10 +70,10 @@ class NetworkReference:
         arrays = read_arrays(path, names, form=FORM)
         beside = path.with_suffix(".json")
         try:
-            facts: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+            facts: dict[str, Any] = parsed_json(read_bounded(beside, MOST_OF_FACTS))
         except (OSError, ValueError) as error:
             raise unreadable(beside, error, FORM) from None
-        if "state_dict" not in facts:
+        if not isinstance(facts, dict) or not isinstance(facts.get("state_dict"), dict):
             raise ReferenceFileError(f"{beside} lists no 'state_dict'; give a file of {FORM}.")
         return cls(
             path=path,

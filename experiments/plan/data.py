@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from experiments.declare.profile import DataChoice
 from experiments.errors import StoreError
-from experiments.files import write_atomically
+from experiments.files import parsed_json, write_atomically
 from experiments.store.workspace import Workspace
 from ssa.datasets.base import DataSet
 from ssa.datasets.folder import find, own_settings
@@ -129,7 +129,7 @@ def _checked_pairs(
     text = json.dumps([_CHECK_VERSION, digest, dataset.name, own])
     seen = workspace.cache / f"labels-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        known = json.loads(seen.read_text(encoding="utf-8"))
+        known = parsed_json(seen.read_bytes())
         return {str(split): str(sentence) for split, sentence in known["unfit"].items()}
     unfit = check_pairs(dataset, root, every_value=bool(own))
     with contextlib.suppress(StoreError):  # not remembered is only slower

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from experiments.files import read_bounded
 from experiments.store.folder import RunFolder
+
+_MOST_BYTES = 1 << 24
 
 
 def tell(folder: RunFolder, sentence: str) -> None:
@@ -18,8 +21,8 @@ def tell(folder: RunFolder, sentence: str) -> None:
 def take_notices(folder: RunFolder) -> list[str]:
     """What was told since the last call, a sentence each."""
     try:
-        said = folder.notice.read_text(encoding="utf-8", errors="replace")
+        said = read_bounded(folder.notice, _MOST_BYTES).decode(errors="replace")
         folder.notice.unlink()
-    except OSError:
+    except (OSError, ValueError):
         return []
     return said.splitlines()

@@ -7,6 +7,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from experiments.files import parsed_json, read_bounded
+
+_MOST_BYTES = 1 << 16
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -22,9 +26,13 @@ class Progress:
 def read_progress(path: Path) -> Progress | None:
     """The progress file of a run, or None if there is none (or half of one)."""
     try:
-        return Progress(**json.loads(path.read_text()))
+        progress = Progress(**parsed_json(read_bounded(path, _MOST_BYTES)))
     except (OSError, ValueError, TypeError):
         return None
+    counts = (progress.iteration, progress.iterations)
+    times = (progress.iteration_ms, progress.time, progress.miou or 0.0)
+    fits = all(type(n) is int for n in counts) and all(type(t) in (int, float) for t in times)
+    return progress if fits else None
 
 
 def write_progress(path: Path, progress: Progress) -> None:

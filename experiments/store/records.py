@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from experiments.declare.run_spec import RunSpec
-from experiments.files import strict_json
+from experiments.files import parsed_json, strict_json
 from experiments.machine import printable
 
 RECORD_VERSION = 1
@@ -119,7 +119,7 @@ def unseal(text: str) -> dict[str, Any]:
     Raises:
         ValueError: the text is truncated, was changed, or holds a NaN, which is no JSON.
     """
-    document = json.loads(text, parse_constant=_refuse_constant)
+    document = parsed_json(text, parse_constant=_refuse_constant)
     if not isinstance(document, dict) or "sha256" not in document:
         raise ValueError("it carries no checksum")
     expected = document.pop("sha256")

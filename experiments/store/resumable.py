@@ -10,11 +10,12 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 
-from experiments.files import write_atomically
+from experiments.files import parsed_json, read_bounded, write_atomically
 from experiments.store.folder import RunFolder
 from experiments.store.provenance import changed_modules
 
 _TORCH = "torch"
+_MOST_BYTES = 1 << 24
 _NAMED = 3  # so many modules a sentence names
 
 
@@ -40,7 +41,7 @@ def unlike_checkpoint(folder: RunFolder, code: Mapping[str, str] | None = None) 
         code: what this process runs; None: look at the files, for whoever only plans.
     """
     try:
-        document = json.loads(folder.checkpoint_code.read_text(encoding="utf-8"))
+        document = parsed_json(read_bounded(folder.checkpoint_code, _MOST_BYTES))
         torch, made = str(document[_TORCH]), {str(k): str(v) for k, v in document["code"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return ["what made it is not known"]

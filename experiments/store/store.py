@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,27 @@ from pydantic import ValidationError
 
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import CorruptRecordError, StoreError
-from experiments.files import strict_json, write_atomically, writing
-from experiments.store.arrays import npz_arrays
+from experiments.files import (
+    parsed_json,
+    read_bounded,
+    strict_json,
+    write_atomically,
+    writing,
+)
+from experiments.store.arrays import MOST_BYTES, npz_arrays
 from experiments.store.folder import RunFolder
 from experiments.store.lock import run_lock
 from experiments.store.records import RECORD_VERSION, Failure, Record, seal, unseal
 
 if TYPE_CHECKING:
     from experiments.store.areas import ImageAreas
+
+#: bytes that a record may have: the largest of ours has a thousandth
+MOST_OF_A_RECORD = 64 << 20
+#: ids that a label of 16 bits can hold
+MOST_CLASSES = 1 << 16
+#: what a name of a run may not hold: it is the name of one folder in runs/
+_NO_NAME = re.compile(r"[/\\\0]|^\.{0,2}$")
 
 
 class Store:
@@ -55,12 +68,22 @@ class Store:
         return self.root / "runs"
 
     def folder(self, run_id: str) -> RunFolder:
-        """The files of the run ``run_id``, there or not."""
+        """The files of the run ``run_id``, there or not.
+
+        Raises:
+            StoreError: it is no name of a folder, but a way out of this one.
+        """
+        if _NO_NAME.search(run_id):
+            raise StoreError(
+                f"{run_id!r} is no run's name: it leads out of {self.runs}. `./run_all.sh status` "
+                "shows what is stored."
+            )
         return RunFolder(self.runs / run_id)
 
     def run_ids(self) -> list[str]:
         """Every run that has a record, whole or not, sorted."""
-        return sorted(path.parent.name for path in self.runs.glob("*/record.json"))
+        names = (path.parent.name for path in self.runs.glob("*/record.json"))
+        return sorted(name for name in names if not _NO_NAME.search(name))
 
     def read(self, run_id: str) -> Record | None:
         """The record of a run, or None if it has none.
@@ -69,33 +92,7 @@ class Store:
             CorruptRecordError: the record or its areas are truncated or changed.
             StoreError: they cannot be read, or a newer version of this project wrote them.
         """
-        folder = self.folder(run_id)
-        try:
-            raw = folder.record.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unreadable(folder.record, error) from None
-        try:
-            document = unseal(raw.decode())
-            _refuse_newer(document, folder)
-            record = Record.model_validate(document)
-        except ValueError as error:  # pydantic's is one as well
-            problems = error.errors() if isinstance(error, ValidationError) else []
-            if problems and all(each["type"] == "extra_forbidden" for each in problems):
-                fields = ", ".join(".".join(map(str, each["loc"])) for each in problems)
-                raise _newer(folder, f"it holds {fields}") from None
-            reason = str(error).splitlines()[0]
-            raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
-        try:
-            digest = hashlib.sha256(folder.per_image.read_bytes()).hexdigest()
-        except FileNotFoundError:
-            raise CorruptRecordError(f"{folder.per_image} is missing beside its record.") from None
-        except OSError as error:
-            raise _unreadable(folder.per_image, error) from None
-        if digest != record.per_image_sha256:
-            raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
-        return record
+        return read_record(self.folder(run_id), run_id)
 
     def peek(self, run_id: str) -> dict[str, Any] | None:
         """The document of a run's record as it stands, unchecked; None: none, or not readable.
@@ -103,37 +100,44 @@ class Store:
         For searching thousands; what is then used is taken from :meth:`read`.
         """
         try:
-            document = json.loads(self.folder(run_id).record.read_bytes())
+            document = parsed_json(read_bounded(self.folder(run_id).record, MOST_OF_A_RECORD))
         except (OSError, ValueError):
             return None
         return document if isinstance(document, dict) else None
 
     def read_areas(self, run_id: str) -> ImageAreas:
-        """The areas per image of a run whose record is whole."""
-        from experiments.store.areas import ImageAreas
+        """The areas per image of a run whose record is whole.
 
-        arrays = npz_arrays(self.folder(run_id).per_image.read_bytes())
-        return ImageAreas(
-            names=tuple(map(str, arrays["names"])),
-            intersection=arrays["intersection"].astype("int64"),
-            predicted=arrays["predicted"].astype("int64"),
-            labelled=arrays["labelled"].astype("int64"),
-        )
+        Raises:
+            CorruptRecordError: they are damaged, or no areas.
+            StoreError: they cannot be read.
+        """
+        path = self.folder(run_id).per_image
+        try:
+            return _areas(npz_arrays(read_bounded(path, MOST_BYTES)))
+        except FileNotFoundError:
+            raise CorruptRecordError(f"{path} is missing beside its record.") from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        except (ValueError, KeyError) as error:
+            raise CorruptRecordError(f"{path} is damaged ({error}).") from None
 
     def read_failure(self, run_id: str) -> Failure | None:
         """Why the last attempt failed, or None."""
         try:
-            return Failure.model_validate_json(self.folder(run_id).failure.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            raw = read_bounded(self.folder(run_id).failure, MOST_OF_A_RECORD)
+            return Failure.model_validate_json(raw)
+        except (OSError, ValueError):
             return None
 
     def write_spec(self, spec: RunSpec) -> RunFolder:
         """Make the folder of a run and put its spec there.
 
         Raises:
-            StoreError: the disk is full or may not be written.
+            StoreError: the disk is full or may not be written, or a link leads out of the folder.
         """
         folder = self.folder(spec.run_id)
+        _refuse_links(folder)
         text = strict_json(spec.model_dump(mode="json"), str(folder.spec), indent=1)
         write_atomically(folder.spec, text)
         return folder
@@ -178,6 +182,37 @@ class Store:
         return None
 
 
+def read_record(folder: RunFolder, run_id: str) -> Record | None:
+    """:meth:`Store.read` of a folder that lies anywhere."""
+    try:
+        document = unseal(read_bounded(folder.record, MOST_OF_A_RECORD).decode())
+        _refuse_newer(document, folder)
+        record = Record.model_validate(document)
+        _refuse_another(record, run_id)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(folder.record, error) from None
+    except ValueError as error:  # pydantic's is one as well
+        problems = error.errors() if isinstance(error, ValidationError) else []
+        if problems and all(each["type"] == "extra_forbidden" for each in problems):
+            fields = ", ".join(".".join(map(str, each["loc"])) for each in problems)
+            raise _newer(folder, f"it holds {fields}") from None
+        reason = str(error).splitlines()[0]
+        raise CorruptRecordError(f"{folder.record} is damaged ({reason}).") from None
+    try:
+        digest = hashlib.sha256(read_bounded(folder.per_image, MOST_BYTES)).hexdigest()
+    except FileNotFoundError:
+        raise CorruptRecordError(f"{folder.per_image} is missing beside its record.") from None
+    except OSError as error:
+        raise _unreadable(folder.per_image, error) from None
+    except ValueError as error:
+        raise CorruptRecordError(f"{folder.per_image} is damaged ({error}).") from None
+    if digest != record.per_image_sha256:
+        raise CorruptRecordError(f"{folder.per_image} is damaged (checksum).")
+    return record
+
+
 def _refuse_newer(document: dict[str, Any], folder: RunFolder) -> None:
     """A newer record is whole: setting it aside would take it from the checkout that wrote it.
 
@@ -187,6 +222,58 @@ def _refuse_newer(document: dict[str, Any], folder: RunFolder) -> None:
     version = document.get("version")
     if isinstance(version, int) and version > RECORD_VERSION:
         raise _newer(folder, f"version {version}, this one reads {RECORD_VERSION}")
+
+
+def _refuse_another(record: Record, run_id: str) -> None:
+    """A record is its folder's, and its network is no larger than any that there is.
+
+    Raises:
+        ValueError: it is another run's, copied here, or says more classes than a label can.
+    """
+    if record.run_id != run_id:
+        raise ValueError(f"it is the record of {record.run_id}")
+    if not 0 < record.spec.num_classes <= MOST_CLASSES:
+        raise ValueError(f"it says {record.spec.num_classes} classes, at most {MOST_CLASSES} are")
+    if len(record.class_names) != len(record.per_class_iou):
+        names, scores = len(record.class_names), len(record.per_class_iou)
+        raise ValueError(f"it names {names} classes and scores {scores}")
+
+
+def _refuse_links(folder: RunFolder) -> None:
+    """What is written for a run stays in its folder, also where somebody else has made that.
+
+    Raises:
+        StoreError: the folder, or a file in it, is a link to another place.
+    """
+    if not folder.path.exists() and not folder.path.is_symlink():
+        return
+    for path in (folder.path, *folder.path.iterdir()):
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a link to {path.readlink()}: a run is written into its own folder "
+                f"only. Remove it (`rm {path}`), then give the same command again."
+            )
+
+
+def _areas(arrays: dict[str, Any]) -> ImageAreas:
+    """Areas of arrays that fit each other.
+
+    Raises:
+        ValueError: they do not.
+        KeyError: one is missing.
+    """
+    from experiments.store.areas import ImageAreas
+
+    names = arrays["names"]
+    counts = [arrays[name] for name in ("intersection", "predicted", "labelled")]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise ValueError("its names are none")
+    for count in counts:
+        if count.dtype.kind not in "iu" or count.ndim != 2:
+            raise ValueError("its areas are no counts by image and class")
+        if count.shape != (len(names), counts[0].shape[1]) or (count.size and count.min() < 0):
+            raise ValueError(f"areas {count.shape} of {len(names)} images, or below 0")
+    return ImageAreas(tuple(map(str, names)), *(count.astype("int64") for count in counts))
 
 
 def _unreadable(path: Path, error: OSError) -> StoreError:

@@ -16,8 +16,6 @@ import signal
 import sys
 import traceback
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING
 import experiments.train.listening  # noqa: F401  before all else of ours
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
-from experiments.errors import RegistryError, SsaError, sentence_of
+from experiments.errors import RegistryError, SsaError, StoreError, sentence_of
 from experiments.files import disk_sentence, write_atomically
 from experiments.store.folder import RunFolder
 from experiments.store.loaded import watch
@@ -35,7 +33,9 @@ from experiments.store.progress import read_progress
 from experiments.store.provenance import remember_code
 from experiments.store.records import Failure, now
 from experiments.store.store import Store
+from experiments.store.tensors import read_data_alone, read_tensors
 from experiments.train.exit_codes import BUSY, UNWRITABLE
+from experiments.train.memory import is_exhausted, memory_sentence
 from experiments.train.trainer import train
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from experiments.train.config import Surroundings
 
 _PR_SET_PDEATHSIG = 1
+#: what a checkpoint holds, and what resuming takes up
+STATE = frozenset(
+    {"meta", "state_dict", "message_hub", "optimizer", "param_schedulers", "curve", "attempts"}
+)
 
 
 class _Ended(BaseException):
@@ -83,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = RunFolder(options.folder.resolve())
     signal.signal(signal.SIGTERM, _end)
+    read_data_alone()
     try:
         return _attempt(folder, options, list(sys.argv[1:] if arguments is None else arguments))
     except (KeyboardInterrupt, _Ended) as ended:
@@ -109,7 +114,7 @@ def _attempt(folder: RunFolder, options: argparse.Namespace, given: list[str]) -
 
 def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> int:
     def trained() -> int:
-        spec = RunSpec.model_validate_json(folder.spec.read_text())
+        spec = _spec_of(folder)
         if not options.remake and store.read(spec.run_id) is not None:
             return 0  # another process finished it while we started
         take_up_for(spec, options.registry, options.data)
@@ -121,6 +126,26 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         return 0
 
     return _explained(folder, trained)
+
+
+def _spec_of(folder: RunFolder) -> RunSpec:
+    """What is to be run.
+
+    Raises:
+        StoreError: the folder's spec is damaged, or another run's.
+    """
+    try:
+        spec = RunSpec.model_validate_json(folder.spec.read_bytes())
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(
+            f"{folder.spec} is damaged ({reason}); give the same command again, which writes it."
+        ) from None
+    if spec.run_id != folder.path.name:
+        raise StoreError(
+            f"{folder.spec} is that of {spec.run_id}; give the same command again, which writes it."
+        )
+    return spec
 
 
 def _check_description(spec: RunSpec) -> None:
@@ -148,13 +173,28 @@ def _explained(folder: RunFolder, attempt: Callable[[], int]) -> int:
         raise
     except SsaError as error:
         return _fail(folder, sentence_of(error))
+    except MemoryError:
+        return _fail(folder, _too_large(folder))
     except OSError as error:
+        if is_exhausted(error):
+            return _fail(folder, _too_large(folder))
         return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
     except SystemExit as error:  # a user's code may say so: this process has codes of its own
         return _fail(folder, f"{own_line(error)}The code left the training process by sys.exit().")
     except BaseException as error:  # noqa: BLE001  the process's own boundary: recorded, then over
+        if is_exhausted(error):
+            return _fail(folder, _too_large(folder))
         text = " ".join(str(error).split())[:300]
         return _fail(folder, f"{own_line(error)}{type(error).__name__}: {text}")
+
+
+def _too_large(folder: RunFolder) -> str:
+    """What of this run did not fit into memory."""
+    try:
+        spec = RunSpec.model_validate_json(folder.spec.read_bytes())
+    except (OSError, ValueError):
+        return "Memory is exhausted; give the same command again with `--jobs 1`."
+    return memory_sentence(spec.training, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def _last_words(folder: RunFolder, number: int) -> int:
@@ -174,7 +214,7 @@ def _surroundings(folder: RunFolder, options: argparse.Namespace) -> Surrounding
     from experiments.train.config import Surroundings
 
     torch.set_num_threads(options.threads)
-    resume = folder.checkpoint.exists() and _is_whole(folder.checkpoint)
+    resume = folder.checkpoint.exists() and is_whole(folder.checkpoint)
     first = os.environ.get("RANK", "0") == "0"  # of several processes one says so
     if first and folder.checkpoint.exists() and not resume:
         tell(folder, f"{folder.checkpoint} is damaged; the run starts anew.")
@@ -203,13 +243,15 @@ def _join(around: Surroundings) -> None:
     torch.distributed.init_process_group("nccl" if around.device == "cuda" else "gloo")
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    """Whether every part of a checkpoint has the checksum that it was written with."""
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is as it was written: its checksums, and that it is data alone."""
+    from mmengine.runner.checkpoint import get_torch_safe_globals
+
     try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError):
+        state = read_tensors(checkpoint, get_torch_safe_globals(), mapped=True)
+    except (OSError, ValueError):
         return False
+    return isinstance(state, dict) and state.keys() >= STATE
 
 
 def _fail(folder: RunFolder, sentence: str) -> int:

@@ -26,11 +26,11 @@ from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.training import Evaluation, ProtocolName
 from experiments.errors import CorruptRecordError, SsaError, UnknownNameError
-from experiments.files import write_atomically
+from experiments.files import read_bounded, write_atomically
 from experiments.plan.data import locate
 from experiments.store.areas import ImageAreas, per_class_iou, scores
 from experiments.store.records import Environment, Record, Scores, Stored, seal, unseal
-from experiments.store.store import Store
+from experiments.store.store import MOST_OF_A_RECORD, Store
 from experiments.store.workspace import Workspace
 from ssa.released.manifest import sha256_of
 
@@ -183,7 +183,7 @@ def read_rescore(store: Store, run_id: str, protocol: ProtocolName) -> Rescore |
     if not path.exists():
         return None
     try:
-        result = Rescore.model_validate(unseal(path.read_text()))
+        result = Rescore.model_validate(unseal(read_bounded(path, MOST_OF_A_RECORD).decode()))
         whole = sha256_of(path.with_suffix(".npz")) == result.per_image_sha256
     except (OSError, ValueError, ValidationError) as error:
         raise CorruptRecordError(

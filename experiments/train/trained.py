@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,9 +12,11 @@ from experiments.declare.extensions import take_up_for
 from experiments.errors import SsaError
 from experiments.store.records import Record
 from experiments.store.store import Store
+from experiments.store.tensors import read_tensors
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
+    from torch import Tensor
 
 
 class MissingWeightsError(SsaError):
@@ -48,20 +49,39 @@ def load_trained(
     from experiments.train.config import model_config
 
     path = require_weights_of(record, store)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise MissingWeightsError(f"{path} is damaged ({reason}); {_remedy(path)}.") from None
+    state = read_weights(path)
     take_up_for(record.spec, registry)
     register_components()
     init_default_scope("mmseg")
     config = ConfigDict(model_config(record.spec))  # its test mode is read as attributes
     model = MODELS.build(config)
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:  # of another network, or no tensors
+        reason = " ".join(str(error).split())[:200]
+        raise MissingWeightsError(
+            f"{path} does not fit the network ({reason}); {_remedy(path)}."
+        ) from None
     if record.spec.training.channels_last:
         model.to(memory_format=torch.channels_last)
     return model.to(device).eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file, of which no code is executed.
+
+    Raises:
+        MissingWeightsError: they are damaged, or something else.
+    """
+    from torch import Tensor
+
+    try:
+        state = read_tensors(path)
+        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise ValueError("it holds other things than weights")
+    except (OSError, ValueError) as error:
+        raise MissingWeightsError(f"{path} is damaged ({error}); {_remedy(path)}.") from None
+    return state
 
 
 def require_weights_of(record: Record, store: Store) -> Path:
