@@ -64,10 +64,20 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
     return COMPLETE if plan.only(request.rows).complete else INCOMPLETE
 
 
-def export_stored(request: Request, item: str, console: Console, style: str | None = None) -> int:
-    """Judge, print and export what is stored; trains nothing. Returns the exit code."""
+def export_stored(
+    request: Request, item: str, console: Console, style: str | None = None, macros: bool = False
+) -> int:
+    """Judge, print and export what is stored; trains nothing. Returns the exit code.
+
+    Args:
+        request: the options of the call.
+        item: a table, or all.
+        console: where tables are printed.
+        style: "paper": in the paper's own columns as well.
+        macros: one LaTeX command a number as well.
+    """
     plan = request.plan(request.tables(item))
-    _show_tables(request, plan, console, style)
+    _show_tables(request, plan, console, style, macros)
     return COMPLETE if plan.complete else INCOMPLETE
 
 
@@ -79,8 +89,10 @@ def _asked_tables(request: Request, item: str) -> list[Table]:
     return tables
 
 
-def _show_tables(request: Request, plan: Plan, console: Console, style: str | None) -> None:
+def _show_tables(
+    request: Request, plan: Plan, console: Console, style: str | None, macros: bool = False
+) -> None:
     for result in assembled(request, plan):
-        paths = export(result, request.workspace.results / "tables", style)
+        paths = export(result, request.workspace.results / "tables", style, macros=macros)
         show.show_table(console, result, style)
         show.show_paths(console, paths)
