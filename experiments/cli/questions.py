@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.cli import completion
 from experiments.cli.options import (
     STORED,
-    ItemArgument,
     JsonOption,
     MetricArgument,
     RowArgument,
@@ -102,7 +102,9 @@ def status(request: Request, json: JsonOption = False) -> None:
 @asks(*STORED)
 def export(
     request: Request,
-    item: ItemArgument,
+    item: Annotated[
+        str, typer.Argument(help="table8, all, …; appendix.", autocompletion=completion.exported)
+    ],
     style: StyleOption = None,
     macros: Annotated[
         bool, typer.Option("--macros", help="Write one LaTeX command a number, too.")
@@ -110,11 +112,17 @@ def export(
 ) -> None:
     """Assemble ITEM from what is stored, print and write it; nothing is trained.
 
+    The item "appendix" is that of an artefact evaluation: every table's claims, commands, minutes
+    and expected results.
+
     Exit code: 0 complete, 3 incomplete.
     """
-    from experiments.cli.verbs import export_stored
+    from experiments.cli.verbs import export_stored, write_appendix
+    from experiments.show.appendix import APPENDIX
     from experiments.show.console import make_console
 
+    if item == APPENDIX and item not in request.registry.tables:
+        raise typer.Exit(write_appendix(request, make_console()))
 
     if item in request.registry.figures:
         raise UnclearNameError(f"{item} is a figure; draw what is stored with `figures`.")
