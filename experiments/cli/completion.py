@@ -95,6 +95,13 @@ def _titles(declared: Mapping[str, Any]) -> list[tuple[str, str]]:
 items = _proposing(
     lambda all_: [*_titles(all_.tables), *_titles(all_.figures), ("all", "every table and study")]
 )
+exported = _proposing(
+    lambda all_: [
+        *_titles(all_.tables),
+        ("all", "every table and study"),
+        ("appendix", "of an artefact evaluation"),
+    ]
+)
 tables = _proposing(lambda all_: _titles(all_.tables))
 profiles = _proposing(lambda all_: _titles(all_.profiles))
 models = _proposing(

@@ -1,4 +1,4 @@
-"""``./run_all.sh why | explain | diff | status | export``: questions about what is stored."""
+"""``why | explain | diff | status | export | check``: questions about what is stored."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.cli import completion
 from experiments.cli.options import (
     STORED,
-    ItemArgument,
     JsonOption,
     MetricArgument,
     RowArgument,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Make the functions below verbs of ``app``."""
-    for verb in (why, explain, diff, status, export):
+    for verb in (why, explain, diff, status, export, check):
         app.command()(verb)
 
 
@@ -100,14 +100,52 @@ def status(request: Request, json: JsonOption = False) -> None:
 
 
 @asks(*STORED)
-def export(request: Request, item: ItemArgument, style: StyleOption = None) -> None:
+def export(
+    request: Request,
+    item: Annotated[
+        str, typer.Argument(help="table8, all, …; appendix.", autocompletion=completion.exported)
+    ],
+    style: StyleOption = None,
+    macros: Annotated[
+        bool, typer.Option("--macros", help="Write one LaTeX command a number, too.")
+    ] = False,
+) -> None:
     """Assemble ITEM from what is stored, print and write it; nothing is trained.
+
+    The item "appendix" is that of an artefact evaluation: every table's claims, commands, minutes
+    and expected results.
 
     Exit code: 0 complete, 3 incomplete.
     """
-    from experiments.cli.verbs import export_stored
+    from experiments.cli.verbs import export_stored, write_appendix
+    from experiments.show.appendix import APPENDIX
     from experiments.show.console import make_console
+
+    if item == APPENDIX and item not in request.registry.tables:
+        raise typer.Exit(write_appendix(request, make_console()))
 
     if item in request.registry.figures:
         raise UnclearNameError(f"{item} is a figure; draw what is stored with `figures`.")
-    raise typer.Exit(export_stored(request, item, make_console(), table_style(style)))
+    raise typer.Exit(export_stored(request, item, make_console(), table_style(style), macros))
+
+
+@asks("profile", "data_root", "results", "registry")
+def check(
+    request: Request,
+    texts: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Of .md and .tex.")],
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write what is stored into numbers with a named source.")
+    ] = False,
+) -> None:
+    """Find numbers in texts that differ from what is stored, are stale or name no source.
+
+    How a text names a source: docs/prose.md. Exit code: 0 all is as stored, 1 something is not,
+    3 all is as stored and some of it stale.
+    """
+    from experiments.ask.check import check as compare
+    from experiments.ask.findings import show_checked
+    from experiments.show.console import make_console
+
+    checked = compare(request, texts, fix=fix)
+    show_checked(make_console(), checked)
+    raise typer.Exit(checked.exit_code)

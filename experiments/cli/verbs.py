@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from rich.console import Console
 
+from experiments.declare.registry import paper_items
 from experiments.declare.table import Table
 from experiments.errors import UnknownNameError
+from experiments.judge.assemble import assemble
 from experiments.judge.tables import assembled, counter_of
+from experiments.machine import PROJECT
 from experiments.plan.plan import Plan
-from experiments.plan.request import Request
+from experiments.plan.request import Request, without_weights
 from experiments.show import console as show
+from experiments.show.appendix import Artefact, export_appendix
 from experiments.show.count_table import count_table, export_counts
 from experiments.show.export import export
 from experiments.show.progress_bars import train_and_show
@@ -64,11 +69,57 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
     return COMPLETE if plan.only(request.rows).complete else INCOMPLETE
 
 
-def export_stored(request: Request, item: str, console: Console, style: str | None = None) -> int:
-    """Judge, print and export what is stored; trains nothing. Returns the exit code."""
+def export_stored(
+    request: Request, item: str, console: Console, style: str | None = None, macros: bool = False
+) -> int:
+    """Judge, print and export what is stored; trains nothing. Returns the exit code.
+
+    Args:
+        request: the options of the call.
+        item: a table, or all.
+        console: where tables are printed.
+        style: "paper": in the paper's own columns as well.
+        macros: one LaTeX command a number as well.
+    """
     plan = request.plan(request.tables(item))
-    _show_tables(request, plan, console, style)
+    _show_tables(request, plan, console, style, macros)
     return COMPLETE if plan.complete else INCOMPLETE
+
+
+def write_appendix(request: Request, console: Console) -> int:
+    """Write the appendix of an artefact evaluation; trains nothing. Returns the exit code.
+
+    Expected results are those of the request's folder; of the shipped ones where it has no run.
+    """
+    if request.reference is not None and next(iter(request.store.run_ids()), None) is None:
+        workspace = replace(request.workspace, results=request.workspace.reference)
+        folder, request = request.workspace.results, replace(request, workspace=workspace)
+    else:
+        folder = request.workspace.results
+    printed = paper_items()
+    tables = sorted(request.tables("all"), key=lambda table: table.name not in printed)
+    plan = request.stored_plan(tables)
+    results = [assemble(planned, request.store, request.reference) for planned in plan.tables]
+    hours, basis = _published_cost(request)
+    place = str(request.workspace.results).removeprefix(f"{PROJECT}/")
+    artefact = Artefact(request.registry, results, place, hours, basis)
+    show.show_paths(console, export_appendix(artefact, folder / "tables"))
+    return COMPLETE if plan.complete else INCOMPLETE
+
+
+def _published_cost(request: Request) -> tuple[dict[str, float], str]:
+    """Table → GPU-hours under the profile paper, and on what the estimate rests."""
+    paper = request.registry.profiles.get("paper")
+    if paper is None or paper.cost is None:
+        return {}, ""
+    profile, _ = without_weights(paper)  # costs the same, and which files there are is not asked
+    own = replace(request, profile=profile, seeds=tuple(range(paper.seeds)))
+    costs: dict[str, float] = {}
+    for planned in own.plan(own.tables("all")).tables:
+        hours = [cell.gpu_hours for cell in planned.cells if cell.gpu_hours is not None]
+        if hours:
+            costs[planned.table.name] = sum(hours)
+    return costs, own.hours.sentence() if own.hours else ""
 
 
 def _asked_tables(request: Request, item: str) -> list[Table]:
@@ -79,8 +130,10 @@ def _asked_tables(request: Request, item: str) -> list[Table]:
     return tables
 
 
-def _show_tables(request: Request, plan: Plan, console: Console, style: str | None) -> None:
+def _show_tables(
+    request: Request, plan: Plan, console: Console, style: str | None, macros: bool = False
+) -> None:
     for result in assembled(request, plan):
-        paths = export(result, request.workspace.results / "tables", style)
+        paths = export(result, request.workspace.results / "tables", style, macros=macros)
         show.show_table(console, result, style)
         show.show_paths(console, paths)

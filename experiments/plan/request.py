@@ -15,6 +15,7 @@ from experiments.errors import NotYetError, UnknownNameError
 from experiments.plan.cost import GpuHours
 from experiments.plan.plan import PastCosts, Plan, make_plan
 from experiments.plan.resolve import Resolver
+from experiments.plan.stored_rows import StoredResolver, StoredRows
 from experiments.store.store import Store
 from experiments.store.workspace import DEFAULT_DATA_ROOT, Workspace
 
@@ -98,6 +99,17 @@ class Request:
         """What there is and what is to be done."""
         costs, hours = self.costs, self.hours
         return make_plan(tables, self.resolver, self.seeds, self.store, costs, hours)
+
+    def stored_plan(self, tables: Sequence[Table]) -> Plan:
+        """What there is, also of rows whose data or weights are not here; nothing is to be done."""
+        resolver = StoredResolver(
+            self.registry,
+            self.profile,
+            self.workspace,
+            self.deviations,
+            stored=StoredRows([self.store]),
+        )
+        return make_plan(tables, resolver, self.seeds, self.store, to_train=False)
 
 
 def stored_request(

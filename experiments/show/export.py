@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.declare.figure import DEFAULT_PROFILE as DEFAULT_PROFILE
 from experiments.declare.metrics import METRICS, Metric
 from experiments.files import strict_json, write_if_changed
 from experiments.judge.assemble import RowResult, TableResult
@@ -16,6 +17,7 @@ from experiments.judge.counts import CountCell
 from experiments.judge.ranking import Mark, marks
 from experiments.judge.statistics import Gain, Summary
 from experiments.show.claims import claim_document, claims_heading, show_claim
+from experiments.show.macros import MACROS, to_macros
 from experiments.show.paper_layout import LEGEND, lay_out
 from experiments.show.text import (
     MISSING,
@@ -24,18 +26,19 @@ from experiments.show.text import (
     Cell,
     latex_table,
     markdown_table,
-    table_stem,
+    stem_of,
 )
 from experiments.store.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_PROFILE = "quick"
 PAPER_STYLE = "paper"
 
 
-def export(result: TableResult, folder: Path, style: str | None = None) -> list[Path]:
+def export(
+    result: TableResult, folder: Path, style: str | None = None, *, macros: bool = False
+) -> list[Path]:
     """Write ``folder/<name>.{csv,md,tex,json}`` and return the paths.
 
     Beside them stand ``preamble.tex`` and ``standalone.tex``, which the LaTeX needs.
@@ -44,9 +47,11 @@ def export(result: TableResult, folder: Path, style: str | None = None) -> list[
         result: the assembled table.
         folder: where to.
         style: "paper" writes ``<name>-style-paper.{md,tex}`` as well, in the paper's columns.
+        macros: writes ``<name>-macros.tex`` as well, one LaTeX command a number.
 
     Raises:
         StoreError: the disk is full or may not be written.
+        RegistryError: two rows whose numbers would have one LaTeX command.
     """
     writers: dict[str, Callable[[TableResult], str]] = {
         ".csv": to_csv,
@@ -56,6 +61,8 @@ def export(result: TableResult, folder: Path, style: str | None = None) -> list[
     }
     if style == PAPER_STYLE:
         writers |= {"-style-paper.md": to_paper_markdown, "-style-paper.tex": to_paper_latex}
+    if macros:
+        writers[f"{MACROS}.tex"] = to_macros
     paths = []
     for end, write in writers.items():
         path = folder / f"{file_stem(result)}{end}"
@@ -68,8 +75,7 @@ def export(result: TableResult, folder: Path, style: str | None = None) -> list[
 
 def file_stem(result: TableResult) -> str:
     """``table08`` for the default profile, ``table08-camvid`` for another."""
-    name = table_stem(result.table.name)
-    return name if result.profile == DEFAULT_PROFILE else f"{name}-{result.profile}"
+    return stem_of(result.table.name, result.profile)
 
 
 def to_frame(result: TableResult) -> pd.DataFrame:
