@@ -6,7 +6,9 @@ from functools import partial
 
 from experiments.declare.profile import DataChoice
 from experiments.declare.run_spec import RunSpec
-from experiments.launch.local import Inputs, LocalOptions, Outcome, Watcher, launch
+from experiments.launch.crew import Outcome, Watcher, launch
+from experiments.launch.launcher import Inputs
+from experiments.launch.local import LocalLauncher, LocalOptions
 from experiments.machine import num_devices
 from experiments.plan.data import locate
 from experiments.plan.plan import Plan
@@ -25,8 +27,8 @@ def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
         processes=request.gpus,
         packed=request.workspace.cache / "packed" if loading.packed else None,
     )
-
-    return launch(plan.to_do, request.store, partial(inputs_of, request), options, watcher)
+    launcher = LocalLauncher(options)
+    return launch(plan.to_do, request.store, partial(inputs_of, request), launcher, watcher)
 
 
 def inputs_of(request: Request, spec: RunSpec) -> Inputs:
