@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Make the functions below verbs of ``app``."""
-    for verb in (why, explain, diff, status, export):
+    for verb in (why, explain, diff, status, export, cancel):
         app.command()(verb)
 
 
@@ -84,11 +84,25 @@ def diff(
 
 
 @asks(*STORED)
-def status(request: Request, json: JsonOption = False) -> None:
+def status(
+    request: Request,
+    json: JsonOption = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="A live table of runs: queued, running, done, time left."),
+    ] = False,
+) -> None:
     """Show how much of the paper there is: cells reported, measured, blocked, stale, verdicts.
 
+    With --watch instead where each run of the results folder stands, until none waits or runs.
     Trains nothing and counts nothing. Exit code: 0.
     """
+    if watch:
+        from experiments.show.terminal import make_console as console_of
+        from experiments.show.watch import watch as look
+
+        look(console_of(), request.store, request.costs)
+        return
     from experiments.ask.coverage import coverage, show_coverage, to_json
     from experiments.show.console import make_console
 
@@ -111,3 +125,15 @@ def export(request: Request, item: ItemArgument, style: StyleOption = None) -> N
     if item in request.registry.figures:
         raise UnclearNameError(f"{item} is a figure; draw what is stored with `figures`.")
     raise typer.Exit(export_stored(request, item, make_console(), table_style(style)))
+
+
+@asks(*STORED, "rows")
+def cancel(request: Request, item: ItemArgument) -> None:
+    """End the jobs that a cluster has for ITEM's runs; finished runs and checkpoints stay.
+
+    Exit code: 0.
+    """
+    from experiments.cli.verbs import cancel_jobs
+    from experiments.show.console import make_console
+
+    raise typer.Exit(cancel_jobs(request, item, make_console()))
