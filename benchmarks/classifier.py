@@ -36,6 +36,8 @@ from benchmarks.compare import number, words
 from benchmarks.record import Benchmark, Clock, Figure
 from experiments.machine import module_command
 from ssa.classifiers import CLASSIFIERS, build_classifier
+from ssa.classifiers.dnc_config import DncConfig
+from ssa.classifiers.protoseg_config import ProtoSegConfig
 
 PLAIN = "plain"
 PHASES = ("training", "inference")

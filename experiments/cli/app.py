@@ -14,6 +14,7 @@ from experiments.cli import completion, data, evaluate, merging, parity, questio
 from experiments.cli.options import (
     DEFAULT_PROFILE,
     STORED,
+    TRAINING,
     DataRootOption,
     ItemArgument,
     JobsOption,
@@ -83,7 +84,7 @@ def door(
 
 
 @app.command(hidden=True)
-@asks(*STORED, "jobs", "device", "rows", "gpus", "accumulation", "remake_stale")
+@asks(*STORED, *TRAINING)
 def run(
     request: Request,
     item: ItemArgument,

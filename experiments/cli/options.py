@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,11 @@ from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Work
 
 if TYPE_CHECKING:
     from experiments.declare.figure import Style as Width
+    from experiments.declare.profile import Profile
     from experiments.plan.request import Request
 
 DEFAULT_PROFILE = "quick"
+CLUSTER_JOBS = 16  # of an array that run at once
 
 
 class Device(str, Enum):
@@ -29,6 +31,13 @@ class Device(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Where(str, Enum):
+    """Where runs go."""
+
+    local = "local"
+    slurm = "slurm"
 
 
 class Style(str, Enum):
@@ -63,7 +72,8 @@ ProfileOption = Annotated[
     ),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option(min=1, help="Runs at once. Default: one a processor or GPU.")
+    int | None,
+    typer.Option(min=1, help="Runs at once. Default: one a processor or GPU; 16 of a cluster."),
 ]
 DataRootOption = Annotated[
     Path, typer.Option(help="Folder that holds camvid/, ade20k/, …; may be read-only.")
@@ -113,6 +123,16 @@ def make_request(
             help="Train runs anew whose code has changed since; their records are kept beside.",
         ),
     ] = False,
+    launcher: Annotated[
+        Where, typer.Option(help="Where runs go: this machine, or jobs of a Slurm cluster.")
+    ] = Where.local,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="With --launcher slurm: partition, account, hours, …; may be given again.",
+        ),
+    ] = None,
 ) -> Request:
     """The call that the shared options describe; each verb has those that :func:`asks` names.
 
@@ -129,18 +149,27 @@ def make_request(
     if from_scratch:
         chosen, deviations = without_weights(chosen)
     try:
-        where = choose_device(device.value)
         wanted = parse_seeds(seeds, chosen)
-        wide = choose_jobs(jobs, where, gpus)
+        if launcher is Where.slurm:
+            where, wide = choose_on_cluster(device.value, jobs, gpus, chosen)
+        else:
+            where = choose_device(device.value)
+            wide = choose_jobs(jobs, where, gpus)
+        cluster = parse_cluster(slurm or [], launcher.value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    shared = (rows, gpus, accumulation, remake_stale)
+    shared = (rows, gpus, accumulation, remake_stale, launcher.value, cluster)
     return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared)
 
 
 #: the options of a verb that looks at what is stored
 STORED = ("profile", "seeds", "data_root", "results", "registry", "from_scratch")
+#: those of a verb that trains, besides
+TRAINING = (
+    *("jobs", "device", "rows", "gpus", "accumulation", "remake_stale"),
+    *("launcher", "slurm"),
+)
 
 
 def asks(*shared: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -214,6 +243,45 @@ def choose_device(name: str) -> str:
             "--device cuda was given, but torch sees no CUDA device; try --device cpu."
         )
     return "cuda" if usable else "cpu"
+
+
+def choose_on_cluster(
+    device: str, jobs: int | None, gpus: int, profile: Profile
+) -> tuple[str, int]:
+    """Device and jobs at once on a cluster, by what is declared: this machine says nothing of it.
+
+    Raises:
+        ValueError: several GPUs for a run that trains on a CPU.
+    """
+    from experiments.launch.needs import needs_of
+
+    where = needs_of(profile).device if device == "auto" else device
+    if gpus > 1 and where != "cuda":
+        raise ValueError(
+            f"--gpus {gpus} was given, but the profile {profile.name} trains on the CPU; leave "
+            "--gpus out, or give it with --device cuda."
+        )
+    return where, jobs or CLUSTER_JOBS
+
+
+def parse_cluster(given: Sequence[str], launcher: str) -> tuple[tuple[str, str], ...]:
+    """``["partition=gpu"]`` → (("partition", "gpu"),).
+
+    Raises:
+        ValueError: no KEY=VALUE, a key that is not known, or no cluster.
+    """
+    if given and launcher != "slurm":
+        raise ValueError("--slurm was given without --launcher slurm, and runs stay here.")
+    if not given:
+        return ()
+    from experiments.launch.slurm import PASSED, SETTABLE
+
+    pairs = [tuple(each.partition("=")[::2]) for each in given]
+    for word, (key, value) in zip(given, pairs):
+        if key not in (*PASSED, *SETTABLE) or not value:
+            known = ", ".join(f"{name}=…" for name in (*PASSED, *SETTABLE))
+            raise ValueError(f"--slurm takes {known}; not '{word}'.")
+    return tuple((key, value) for key, value in pairs)
 
 
 def choose_jobs(jobs: int | None, device: str, gpus: int = 1) -> int:

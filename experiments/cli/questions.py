@@ -1,4 +1,4 @@
-"""``why | explain | diff | status | export | check``: questions about what is stored."""
+"""``why | explain | diff | status | export | check | cancel``: questions about what is stored."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from experiments.cli import completion
 from experiments.cli.options import (
     STORED,
+    ItemArgument,
     JsonOption,
     MetricArgument,
     RowArgument,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Make the functions below verbs of ``app``."""
-    for verb in (why, explain, diff, status, export, check):
+    for verb in (why, explain, diff, status, export, check, cancel):
         app.command()(verb)
 
 
@@ -84,11 +85,25 @@ def diff(
 
 
 @asks(*STORED)
-def status(request: Request, json: JsonOption = False) -> None:
+def status(
+    request: Request,
+    json: JsonOption = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="A live table of runs: queued, running, done, time left."),
+    ] = False,
+) -> None:
     """Show how much of the paper there is: cells reported, measured, blocked, stale, verdicts.
 
+    With --watch instead where each run of the results folder stands, until none waits or runs.
     Trains nothing and counts nothing. Exit code: 0.
     """
+    if watch:
+        from experiments.show.terminal import make_console as console_of
+        from experiments.show.watch import watch as look
+
+        look(console_of(), request.store, request.costs)
+        return
     from experiments.ask.coverage import coverage, show_coverage, to_json
     from experiments.show.console import make_console
 
@@ -149,3 +164,15 @@ def check(
     checked = compare(request, texts, fix=fix)
     show_checked(make_console(), checked)
     raise typer.Exit(checked.exit_code)
+
+
+@asks(*STORED, "rows")
+def cancel(request: Request, item: ItemArgument) -> None:
+    """End the jobs that a cluster has for ITEM's runs; finished runs and checkpoints stay.
+
+    Exit code: 0.
+    """
+    from experiments.cli.verbs import cancel_jobs
+    from experiments.show.console import make_console
+
+    raise typer.Exit(cancel_jobs(request, item, make_console()))

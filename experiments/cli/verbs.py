@@ -69,6 +69,22 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
     return COMPLETE if plan.only(request.rows).complete else INCOMPLETE
 
 
+def cancel_jobs(request: Request, item: str, console: Console) -> int:
+    """End the jobs that a cluster has for the runs of ``item``; returns the exit code.
+
+    Raises:
+        UnknownNameError: no row of ``item`` fits the pattern of this request.
+        SlurmError: Slurm does not answer.
+    """
+    from experiments.launch.slurm import cancel
+
+    plan = request.plan(_asked_tables(request, item)).only(request.rows)
+    jobs = cancel([request.store.folder(run.spec.run_id) for run in plan.runs])
+    ended = ", ".join(jobs) or "there were none"
+    console.print(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} cancelled ({ended}).")
+    return COMPLETE
+
+
 def export_stored(
     request: Request, item: str, console: Console, style: str | None = None, macros: bool = False
 ) -> int:

@@ -164,7 +164,7 @@ def inspect(call: Request, record: Record) -> bool:
         )
     from experiments.draw.extract import extract
 
-    extract(record, call.store, data.root, call.device)
+    extract(record, call.store, data.root, call.device_here)
     return True
 
 

@@ -6,7 +6,9 @@ from functools import partial
 
 from experiments.declare.profile import DataChoice
 from experiments.declare.run_spec import RunSpec
-from experiments.launch.local import Inputs, LocalOptions, Outcome, Watcher, launch
+from experiments.launch.crew import Outcome, Watcher, launch
+from experiments.launch.launcher import Inputs, Launcher
+from experiments.launch.local import LocalLauncher, LocalOptions
 from experiments.machine import num_devices
 from experiments.plan.data import locate
 from experiments.plan.plan import Plan
@@ -15,18 +17,44 @@ from ssa.datasets.base import DataError
 
 
 def train_plan(request: Request, plan: Plan, watcher: Watcher) -> list[Outcome]:
-    """Train the missing runs of a plan; the watcher is told how far they are."""
+    """Train the missing runs of a plan; the watcher is told how far they are.
+
+    Raises:
+        SsaError: the cluster that the request names cannot be used.
+    """
+    launcher = launcher_of(request)
+    return launch(plan.to_do, request.store, partial(inputs_of, request), launcher, watcher)
+
+
+def launcher_of(request: Request) -> Launcher:
+    """Where the runs of a request go.
+
+    Raises:
+        SsaError: the cluster that it names cannot be used.
+    """
     loading = request.profile.loading
+    packed = request.workspace.cache / "packed" if loading.packed else None
+    if request.launcher == "slurm":
+        from experiments.launch.slurm import SlurmLauncher, SlurmOptions
+
+        cluster = SlurmOptions(
+            profile=request.profile,
+            jobs=request.jobs,
+            device=request.device,
+            gpus=request.gpus,
+            packed=packed,
+            given=dict(request.cluster),
+        )
+        return SlurmLauncher(cluster, request.store)
     options = LocalOptions(
         jobs=request.jobs,
         device=request.device,
         num_devices=num_devices(request.device),
         loading=loading,
         processes=request.gpus,
-        packed=request.workspace.cache / "packed" if loading.packed else None,
+        packed=packed,
     )
-
-    return launch(plan.to_do, request.store, partial(inputs_of, request), options, watcher)
+    return LocalLauncher(options)
 
 
 def inputs_of(request: Request, spec: RunSpec) -> Inputs:

@@ -35,6 +35,13 @@ class Request:
     gpus: int = 1  # that share one run
     accumulation: int | None = None  # micro-batches a step; None: as the profile has it
     remake_stale: bool = False  # train runs anew whose code has changed; their records are kept
+    launcher: str = "local"  # where runs go: "local" or "slurm"
+    cluster: tuple[tuple[str, str], ...] = ()  # what is asked of it beside its own defaults
+
+    @property
+    def device_here(self) -> str:
+        """Where this process itself computes: the device is a node's where runs go to a cluster."""
+        return "cpu" if self.launcher == "slurm" else self.device
 
     @property
     def resolver(self) -> Resolver:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from typing_extensions import Self
 
-from experiments.launch.local import Outcome
+from experiments.launch.crew import Outcome
 from experiments.launch.train_plan import train_plan
 from experiments.plan.estimate import Estimate, Pace
 from experiments.plan.plan import Plan, PlannedRun, kind_of
@@ -85,6 +85,10 @@ class ProgressWatcher:
         """Print it beside the run's name, unless the sentence has it."""
         run_id = run.spec.run_id
         self.console.print(escape(sentence if run_id in sentence else f"{run_id}: {sentence}"))
+
+    def noted(self, sentence: str) -> None:
+        """Print it."""
+        self.console.print(escape(sentence))
 
     def ended(self, outcome: Outcome) -> None:
         """Remove its bar; say so if it failed."""

@@ -23,6 +23,11 @@ class RunFolder:
         return self.path / "lock"
 
     @property
+    def owner(self) -> Path:
+        """Who trains it: host, process, job; touched as long as it lives."""
+        return self.path / "owner.json"
+
+    @property
     def progress(self) -> Path:
         """How far the run is."""
         return self.path / "progress.json"
@@ -46,6 +51,16 @@ class RunFolder:
     def failure(self) -> Path:
         """Why the last attempt failed."""
         return self.path / "failure.json"
+
+    @property
+    def submission(self) -> Path:
+        """Which job of a cluster has it."""
+        return self.path / "submission.json"
+
+    @property
+    def jobs(self) -> Path:
+        """What jobs of a cluster did with it, on which nodes, a line each."""
+        return self.path / "jobs.jsonl"
 
     @property
     def config(self) -> Path:

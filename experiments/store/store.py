@@ -4,11 +4,14 @@
 
     results/runs/<run id>/spec.json        what is to be run
                           lock             held (flock) by the process that trains it
+                          owner.json       by whom, for other hosts; touched while it lives
                           checkpoint.code.json   with what code the checkpoint was made
                           progress.json    how far it is, for the watcher
                           notice.txt       what it has to say to its caller, until that took it
                           checkpoint.pth   the last state, until the record is written
                           failure.json     why the last attempt ended, if it failed
+                          submission.json  which job of a cluster has it, or had
+                          jobs.jsonl       what jobs did with it and on which nodes, a line each
                           config.py        the resolved mmengine config
                           log.txt          what the training process printed
                           per_image.npz    areas per image and class

@@ -177,7 +177,9 @@ class Lab:
 
     def command(self, *words: str, profile: str = "smoke") -> list[str]:
         shared = ["--registry", str(self.registry), "--results", str(self.results)]
-        needless = words[0] in ("plan", "figures", "extract") or "--jobs" in words
+        needless = (
+            words[0] in ("plan", "figures", "extract", "cancel", "status") or "--jobs" in words
+        )
         jobs = [] if needless else ["--jobs", str(JOBS)]
         start = [sys.executable, "-W", "ignore", "-m", "experiments"]
         return [*start, *words, "--profile", profile, *jobs, *shared]

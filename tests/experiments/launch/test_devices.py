@@ -15,8 +15,10 @@ from samples import make_spec
 
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import StoreError
+from experiments.launch.crew import Outcome, launch
 from experiments.launch.devices import DeviceLocks, lock_name
-from experiments.launch.local import Inputs, LocalOptions, Outcome, launch
+from experiments.launch.launcher import Inputs
+from experiments.launch.local import LocalLauncher, LocalOptions
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
 from experiments.store.store import Store
@@ -155,7 +157,7 @@ def test_a_call_waits_only_where_every_accelerator_is_taken(
         assert taken
         options = LocalOptions(jobs=1, device="cuda", num_devices=visible)
         runs = [PlannedRun(make_spec(), "missing", "")]
-        launch(runs, Store(tmp_path), nowhere, options, watching)
+        launch(runs, Store(tmp_path), nowhere, LocalLauncher(options), watching)
     finally:
         holder.kill()
         holder.communicate()

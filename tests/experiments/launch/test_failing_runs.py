@@ -13,7 +13,9 @@ from lab import Lab, Trainer
 from samples import make_spec
 
 from experiments.declare.run_spec import RunSpec
-from experiments.launch.local import Inputs, LocalOptions, Outcome, launch
+from experiments.launch.crew import Outcome, launch
+from experiments.launch.launcher import Inputs
+from experiments.launch.local import LocalLauncher, LocalOptions
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
 from experiments.store.store import Store
@@ -155,7 +157,7 @@ def test_what_keeps_a_run_from_being_started_is_its_own(tmp_path: Path, error: E
     for spec in specs:
         store.write_spec(spec)
     runs = [PlannedRun(spec, "missing", "") for spec in specs]
-    ends = launch(runs, store, inputs_of, LocalOptions(jobs=1), watching)
+    ends = launch(runs, store, inputs_of, LocalLauncher(LocalOptions(jobs=1)), watching)
     assert ends == watching.ends
     assert [(end.spec, end.end) for end in ends] == [(spec, "failed") for spec in specs]
     for end in ends:

@@ -14,7 +14,7 @@ from PIL import Image
 from experiments.declare.load import load_registry
 from experiments.declare.profile import DataChoice
 from experiments.declare.run_spec import RunSpec
-from experiments.launch.local import Inputs
+from experiments.launch.launcher import Inputs
 from experiments.launch.train_plan import inputs_of
 from experiments.machine import module_command
 from experiments.plan.request import Request
