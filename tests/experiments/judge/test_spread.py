@@ -7,10 +7,12 @@ import pytest
 from scipy.special import polygamma
 
 import experiments
-from benchmarks.coverage import covered
+from benchmarks.coverage import Cell, covered, judged, table, weights_of
+from benchmarks.record import read
 from experiments import ImageAreas
 from experiments.judge.spread import fit_prior, half_width, image_variance, noise_between
 from experiments.judge.verdict import FALSE_ALARMS
+from experiments.machine import PROJECT
 
 CLASSES, IMAGES = 8, 40
 
@@ -54,6 +56,31 @@ def test_a_row_unlike_those_that_lend_is_covered_too(seeds: int, lender: str, ta
     for deviations in ((0.3, 0.3), (1.2, 0.3), (4.0, 0.3)):
         cover, _ = covered(seeds, deviations, 0.4, tails, lender, None, 8000, generator)
         assert cover >= 0.935  # 0.94 less two standard errors
+
+
+@pytest.mark.parametrize("kind", ["share", "trend", "best", "together"])
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_every_kind_of_claim_is_right_as_often_as_it_says(kind: str, seeds: int) -> None:
+    generator = np.random.default_rng(seeds)
+    rows = weights_of(kind).shape[1]
+    for deviations in ((1.2,) * rows, (4.0, *(0.3,) * (rows - 1))):
+        cell = Cell(kind, seeds, deviations, correlation=0.4)
+        assert judged(cell, None, 6000, generator).right >= 0.935
+
+
+@pytest.mark.parametrize("evaluations", [5, 20])
+def test_a_curve_reaches_a_level_within_its_interval(evaluations: int) -> None:
+    generator = np.random.default_rng(evaluations)
+    for deviation in (0.01, 0.1):
+        cell = Cell("reach", 3, (deviation,), evaluations=evaluations)
+        assert judged(cell, None, 1000, generator).right >= 0.93
+
+
+def test_the_page_on_claims_has_the_shipped_coverage() -> None:
+    record = read(PROJECT / "results" / "reference" / "benchmarks" / "coverage.json")
+    page = (PROJECT / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert table(record) in page
+    assert all(figure.met for figure in record.figures)
 
 
 def test_borrowing_from_like_rows_narrows_the_interval() -> None:
