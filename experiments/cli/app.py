@@ -83,7 +83,7 @@ def door(
 
 
 @app.command(hidden=True)
-@asks(*STORED, "jobs", "device", "rows", "gpus", "accumulation", "remake_stale")
+@asks(*STORED, "jobs", "device", "rows", "gpus", "accumulation", "remake_stale", "log")
 def run(
     request: Request,
     item: ItemArgument,

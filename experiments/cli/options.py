@@ -31,6 +31,14 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Log(str, Enum):
+    """With what runs are followed while they train."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+
+
 class Style(str, Enum):
     """How wide a figure is; how a table is laid out."""
 
@@ -113,6 +121,9 @@ def make_request(
             help="Train runs anew whose code has changed since; their records are kept beside.",
         ),
     ] = False,
+    log: Annotated[
+        Log | None, typer.Option(help="Follow runs with it while they train; docs/training.md.")
+    ] = None,
 ) -> Request:
     """The call that the shared options describe; each verb has those that :func:`asks` names.
 
@@ -135,7 +146,7 @@ def make_request(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    shared = (rows, gpus, accumulation, remake_stale)
+    shared = (rows, gpus, accumulation, remake_stale, log.value if log else None)
     return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared)
 
 

@@ -35,6 +35,7 @@ class Request:
     gpus: int = 1  # that share one run
     accumulation: int | None = None  # micro-batches a step; None: as the profile has it
     remake_stale: bool = False  # train runs anew whose code has changed; their records are kept
+    log: str | None = None  # service that runs are followed with
 
     @property
     def resolver(self) -> Resolver:
