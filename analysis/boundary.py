@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
-from analysis.style import GREY, LineStyle, line_styles, new_figure
+from analysis.style import GREY, draw_spread, line_styles, new_figure
 from experiments.draw.inspection import RunInspection
 from experiments.draw.regions import BAND_WIDTHS
 
@@ -85,27 +84,6 @@ def paired(
         return (np.median(ours, axis=0) - np.median(theirs, axis=0))[None]
     return np.stack(
         [ours[list(our_seeds).index(s)] - theirs[list(their_seeds).index(s)] for s in common]
-    )
-
-
-def draw_spread(
-    axes: Axes,
-    places: NDArray[np.integer],
-    values: NDArray[np.float64],
-    look: LineStyle,
-    label: str,
-) -> None:
-    """Median line and the range of the seeds."""
-    axes.fill_between(
-        places, values.min(0), values.max(0), color=look.color, alpha=0.16, linewidth=0
-    )
-    axes.plot(
-        places,
-        np.median(values, axis=0),
-        color=look.color,
-        linestyle=look.linestyle,
-        marker=look.marker,
-        label=label,
     )
 
 

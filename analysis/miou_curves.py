@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
-from analysis.style import GREY, LineStyle, line_styles, new_figure
+from analysis.style import GREY, LineStyle, draw_spread, line_styles, new_figure
 
 
 @dataclass(frozen=True)
@@ -80,22 +80,7 @@ def draw_curves(
     goal = float(base.median[-1])
     sentences = []
     for curve, style in zip(curves, styles):
-        axes.fill_between(
-            curve.iterations,
-            curve.miou.min(0),
-            curve.miou.max(0),
-            color=style.color,
-            alpha=0.16,
-            linewidth=0,
-        )
-        axes.plot(
-            curve.iterations,
-            curve.median,
-            color=style.color,
-            linestyle=style.linestyle,
-            marker=style.marker,
-            label=curve.label,
-        )
+        draw_spread(axes, curve.iterations, curve.miou, style, curve.label)
         if curve is base:
             continue
         reached = reaches(curve, goal)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.boundary import draw_spread, nan_mean, paired
+from analysis.boundary import nan_mean, paired
 from analysis.kinds import Drawn
 from analysis.reading import Line, Material
-from analysis.style import GREY, line_styles, new_figure
+from analysis.style import GREY, draw_spread, line_styles, new_figure
 from experiments.draw.inspection import RunInspection
 from experiments.draw.regions import OBJECT_BOUNDS
 

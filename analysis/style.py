@@ -57,6 +57,37 @@ def line_styles(baselines: list[bool]) -> list[LineStyle]:
     return [BASELINE if is_baseline else next(others) for is_baseline in baselines]
 
 
+def draw_spread(
+    axes: Axes, places: NDArray[Any], values: NDArray[np.float64], look: LineStyle, label: str
+) -> None:
+    """The median over the seeds as a line, and a band from the lowest to the highest.
+
+    Args:
+        axes: to draw on.
+        places: (T,)
+        values: (S, T) of S seeds.
+        look: of the line.
+        label: in the legend.
+    """
+    import seaborn  # half a second that figures without lines need not wait for
+
+    seaborn.lineplot(
+        x=np.tile(places, len(values)),
+        y=values.ravel(),
+        estimator="median",
+        errorbar=("pi", 100),  # the whole range
+        err_kws={"alpha": 0.16, "linewidth": 0},
+        color=look.color,
+        linestyle=look.linestyle,
+        marker=look.marker,
+        markeredgecolor=look.color,  # which seaborn would have white and thinner
+        markeredgewidth=1.0,
+        label=label,
+        legend=False,
+        ax=axes,
+    )
+
+
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Text of 7 points and thin lines, at the size of print; fonts embedded as such."""

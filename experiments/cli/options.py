@@ -40,6 +40,14 @@ class Where(str, Enum):
     slurm = "slurm"
 
 
+class Log(str, Enum):
+    """With what runs are followed while they train."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+
+
 class Style(str, Enum):
     """How wide a figure is; how a table is laid out."""
 
@@ -133,6 +141,9 @@ def make_request(
             help="With --launcher slurm: partition, account, hours, …; may be given again.",
         ),
     ] = None,
+    log: Annotated[
+        Log | None, typer.Option(help="Follow runs with it while they train; docs/training.md.")
+    ] = None,
 ) -> Request:
     """The call that the shared options describe; each verb has those that :func:`asks` names.
 
@@ -160,14 +171,23 @@ def make_request(
         raise typer.BadParameter(str(error)) from None
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
     shared = (rows, gpus, accumulation, remake_stale, launcher.value, cluster)
-    return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared)
+    followed = log.value if log else None
+    return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared, followed)
 
 
 #: the options of a verb that looks at what is stored
 STORED = ("profile", "seeds", "data_root", "results", "registry", "from_scratch")
 #: those of a verb that trains, besides
 TRAINING = (
-    *("jobs", "device", "rows", "gpus", "accumulation", "remake_stale"),
+    *(
+        "jobs",
+        "device",
+        "rows",
+        "gpus",
+        "accumulation",
+        "remake_stale",
+        "log",
+    ),
     *("launcher", "slurm"),
 )
 

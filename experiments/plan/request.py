@@ -37,6 +37,7 @@ class Request:
     remake_stale: bool = False  # train runs anew whose code has changed; their records are kept
     launcher: str = "local"  # where runs go: "local" or "slurm"
     cluster: tuple[tuple[str, str], ...] = ()  # what is asked of it beside its own defaults
+    log: str | None = None  # service that runs are followed with
 
     @property
     def device_here(self) -> str:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from typing_extensions import Self
 
 from experiments.launch.crew import Outcome
+from experiments.launch.live_log import followed
 from experiments.launch.train_plan import train_plan
 from experiments.plan.estimate import Estimate, Pace
 from experiments.plan.plan import Plan, PlannedRun, kind_of
@@ -149,5 +150,8 @@ def train_and_show(request: Request, plan: Plan) -> list[Outcome]:
             console.print(f"{run.reason} It is set aside and the run is made again.")
     kinds = {run.spec.run_id: kind_of(run.spec) for run in plan.to_do}
     estimate = Estimate(kinds, request.costs.past, request.jobs)
-    with ProgressWatcher(console, estimate) as watcher:
+    with (
+        ProgressWatcher(console, estimate) as shown,
+        followed(shown, request.log, request.store, console.print) as watcher,
+    ):
         return train_plan(request, plan, watcher)

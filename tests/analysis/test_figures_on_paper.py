@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,8 +19,10 @@ from PIL import Image
 from analysis.kinds import draw
 from analysis.reading import Material, read_material
 from analysis.style import (
+    BASELINE,
     PNG_DPI,
     WIDTH_INCHES,
+    draw_spread,
     lay_out,
     new_figure,
     paper_style,
@@ -139,3 +142,15 @@ def test_pictures_are_sharp_and_equal_from_call_to_call(tmp_path: Path) -> None:
 def test_shipped_pictures_have_the_resolution(path: Path) -> None:
     picture = Image.open(path.with_suffix(".png"))
     assert picture.size[0] in {round(width * PNG_DPI) for width in WIDTH_INCHES.values()}
+
+
+def test_a_spread_is_the_median_and_the_whole_range_of_the_seeds() -> None:
+    values = np.array([[1.0, 5.0, np.nan], [2.0, 4.0, 9.0], [6.0, 3.0, 7.0]])
+    axes = new_figure("column", 1.5).add_subplot()
+    draw_spread(axes, np.array([10, 20, 40]), values, BASELINE, "three seeds")
+    (line,) = axes.lines
+    assert line.get_xydata().tolist() == [[10, 2], [20, 4], [40, 8]]
+    assert (line.get_label(), line.get_color()) == ("three seeds", BASELINE.color)
+    (band,) = axes.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert {(10, 1), (10, 6), (20, 3), (20, 5), (40, 7), (40, 9)} <= corners
