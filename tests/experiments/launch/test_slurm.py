@@ -131,7 +131,7 @@ def test_table_8_comes_out_as_here_whatever_happens_to_its_jobs(
     cluster.say("scontrol", "requeue", jobs[killed])
     second = begin(there, cluster, *TABLE, *ON_CLUSTER)
     wait_until(lambda: jobs_of(there)[cancelled] != jobs[cancelled], "a new job")
-    cluster.requeue_now(jobs[killed])
+    cluster.start_soon(jobs[killed])
     out, err = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 0, out + err
     kept = {name: job for name, job in jobs_of(there).items() if name != cancelled}
@@ -166,7 +166,7 @@ def test_preemption_keeps_the_checkpoint_and_queues_the_run_again(
     cluster.say("scancel", "--signal=USR2", job)
     wait_until(lambda: cluster.state(job) == "PENDING", "the job to be queued again")
     assert not folder.owner.exists()
-    cluster.requeue_now(job)
+    cluster.start_soon(job)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out + err
     record = lab.record("softmax")
