@@ -123,11 +123,30 @@ def run(
 
 @app.command()
 @asks(*STORED, "jobs", "rows", "accumulation")
-def plan(request: Request, item: ItemArgument) -> None:
-    """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
-    from experiments.cli.verbs import show_plan
+def plan(
+    request: Request,
+    item: ItemArgument,
+    detect: Annotated[
+        float | None,
+        typer.Option(help="Say how many seeds it takes to see a gain of so many points."),
+    ] = None,
+) -> None:
+    """Show which runs of ITEM there are, which are missing or blocked and why, and how long.
+
+    With --detect 1.0 only how many seeds, runs and hours a gain of one point takes.
+    """
+    from experiments.cli.verbs import show_detection, show_plan
     from experiments.show.console import make_console
 
+    if detect is not None:
+        if not detect > 0:
+            raise typer.BadParameter(f"--detect takes a gain in points above 0, not {detect:g}.")
+        if item in request.registry.figures:
+            raise UnclearNameError(
+                f"{item} is a figure; --detect is about the gains of a table: "
+                "`./run_all.sh plan table8 --detect 1.0`."
+            )
+        raise typer.Exit(show_detection(request, item, detect, make_console()))
     if figure := request.registry.figures.get(item):
         from experiments.draw.draw import plan_figures
 

@@ -11,6 +11,7 @@ from experiments.declare.registry import paper_items
 from experiments.declare.table import Table
 from experiments.errors import UnknownNameError
 from experiments.judge.assemble import assemble
+from experiments.judge.detection import detection
 from experiments.judge.tables import assembled, counter_of
 from experiments.machine import PROJECT
 from experiments.plan.plan import Plan
@@ -18,6 +19,7 @@ from experiments.plan.request import Request, without_weights
 from experiments.show import console as show
 from experiments.show.appendix import Artefact, export_appendix
 from experiments.show.count_table import count_table, export_counts
+from experiments.show.detection import show_needed
 from experiments.show.export import export
 from experiments.show.progress_bars import train_and_show
 
@@ -43,6 +45,19 @@ def show_plan(request: Request, item: str, console: Console) -> int:
     plan = request.plan(_asked_tables(request, item)).only(request.rows)
     show.show_plan(console, plan, request.jobs, request.hours)
     return COMPLETE
+
+
+def show_detection(request: Request, item: str, points: float, console: Console) -> int:
+    """Show what it takes to see a gain of so many points; returns the exit code.
+
+    Raises:
+        UnknownNameError: no row of ``item`` fits the pattern of this request.
+    """
+    known = [
+        show_needed(console, detection(request, table, points), request.jobs)
+        for table in _asked_tables(request, item)
+    ]
+    return COMPLETE if all(known) else INCOMPLETE
 
 
 def run(request: Request, item: str, console: Console, style: str | None = None) -> int:

@@ -92,8 +92,7 @@ def assemble(
     measured = {row_id: _mious(row) for row_id, row in rows.items()}
     shipped = {row_id: _shipped_mious(row, reference) for row_id, row in rows.items()}
     deviation = pooled_seed_deviation(list(measured.values()))
-    records = {row_id: row.records for row_id, row in rows.items()}
-    evidence = Evidence(planned.table, records, cache(lambda run: ScoredRun(store.read_areas(run))))
+    evidence = evidence_of(planned, store)
     results = []
     for row_id, row in rows.items():
         baseline = rows[row.baseline]
@@ -132,6 +131,12 @@ def assemble(
         seed_deviation=deviation,
         claims=judge(evidence) if gains else (),
     )
+
+
+def evidence_of(planned: PlannedTable, store: Store) -> Evidence:
+    """What is judged by: the finished runs of a planned table and their areas, read when needed."""
+    records = {row.row.id: row.records for row in planned.rows}
+    return Evidence(planned.table, records, cache(lambda run: ScoredRun(store.read_areas(run))))
 
 
 def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -125,6 +125,20 @@ class Estimate:
         """Lower and upper end."""
         width = self.half_width(confidence)
         return self.value - width, self.value + width
+
+    @property
+    def seed_error(self) -> float:
+        """Standard error of the mean by the spread of its seeds."""
+        return math.sqrt(self.variance)
+
+    def with_seeds(self, num_seeds: int) -> Estimate:
+        """What the estimate would be with so many seeds of the same mean and spread."""
+        variance = self.variance * self.num_seeds / num_seeds
+        return replace(self, variance=variance, num_seeds=num_seeds)
+
+    def image_half_width(self, confidence: float = CONFIDENCE) -> float:
+        """Of the interval that endless seeds would leave: that of the images alone."""
+        return replace(self, num_seeds=1).half_width(confidence)
 
     def p_value(self, threshold: float = 0.0) -> float:
         """The largest 1 - confidence at which the interval holds ``threshold``."""

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from experiments.judge.claims import ClaimResult
+from experiments.judge.hurdles import MOST_SEEDS
 
 
 def claims_heading(profile: str) -> str:
@@ -27,7 +28,22 @@ def show_claim(result: ClaimResult, *, strong: str = "") -> str:
     if result.unit is not None:
         text += f", {show_numbers(result)}"
     reason = result.reason.replace(" -", " −")
-    return f"{text}; {reason}."
+    hint = show_outlook(result)
+    return f"{text}; {reason}{f'; {hint}' if hint else ''}."
+
+
+def show_outlook(result: ClaimResult) -> str:
+    """About how many more seeds would decide a claim; "" where nobody can say."""
+    ahead = result.outlook
+    if ahead is None or ahead.more == 0:
+        return ""
+    if ahead.more:
+        seeds = "one more seed" if ahead.more == 1 else f"about {ahead.more} more seeds"
+        return f"{seeds} of its rows would decide it if numbers and spread stay"
+    if ahead.images is not None:
+        wide = f"±{ahead.images:.2f}"
+        return f"more seeds would not: the choice of images alone leaves {wide}"
+    return f"it would take more than {MOST_SEEDS} seeds if numbers and spread stay"
 
 
 def show_numbers(result: ClaimResult) -> str:
@@ -55,4 +71,5 @@ def claim_document(result: ClaimResult) -> dict[str, Any]:
         **{name: None if n is None or math.isinf(n) else n for name, n in numbers.items()},
         "seeds": result.num_seeds,
         "p_value": result.p_value,
+        "more_seeds_to_decide": result.outlook.more if result.outlook else None,
     }
