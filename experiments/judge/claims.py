@@ -30,7 +30,7 @@ from experiments.declare.claims import (
 from experiments.declare.table import Table
 from experiments.judge.comparability import comparable_seeds
 from experiments.judge.hurdles import Hurdle, Outlook, Way, outlook
-from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior, half_width
+from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior
 from experiments.judge.statistics import Estimate, ScoredRun, contrast, shared_seeds
 from experiments.store.records import Record
 
@@ -53,6 +53,7 @@ class ClaimResult:
     p_value: float = 1.0  # 1 - the largest confidence at which it is decided; 1: at none
     ways: tuple[Way, ...] = ()  # to decide it; none where no seed can
     outlook: Outlook | None = None  # while it is undecided and has ways
+    sequential: bool = False  # seeds were added while verdicts were looked at
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,14 @@ class Evidence:
         table: whose claims are judged.
         records: row id → seed → record.
         scored: areas of a run by its id, with their draws.
+        sequential: whether seeds were added while verdicts were looked at; intervals then hold at
+            whatever number of seeds one stops.
     """
 
     table: Table
     records: Mapping[str, Mapping[int, Record]]
     scored: Callable[[str], ScoredRun]
+    sequential: bool = False
 
     def seeds(self, rows: Sequence[str]) -> list[int]:
         """The seeds of which every one of ``rows`` has a run."""
@@ -123,7 +127,8 @@ class Evidence:
     def difference(self, pair: Pair) -> Difference:
         """The gain of a pair's first row over its second, over all seeds that both have."""
         seeds = self.seeds(pair)
-        return Difference(*pair, self.contrast(pair, (1.0, -1.0), seeds, self.prior(pair, seeds)))
+        prior = None if self.sequential else self.prior(pair, seeds)
+        return Difference(*pair, self.contrast(pair, (1.0, -1.0), seeds, prior))
 
     def contrast(
         self,
@@ -134,7 +139,7 @@ class Evidence:
     ) -> Estimate:
         """The weighted sum of rows' mIoU over ``seeds``."""
         runs = [[self.scored(self.records[row][s].run_id) for s in seeds] for row in rows]
-        return contrast(runs, weights, prior)
+        return contrast(runs, weights, prior, sequential=self.sequential)
 
     def prior(self, rows: Sequence[str], seeds: Sequence[int]) -> Prior | None:
         """What the table's rows but ``rows`` lend of their deviation between ``seeds``.
@@ -171,24 +176,32 @@ class Trend:
 
 
 def trend(
-    pairs: Sequence[tuple[Sequence[ScoredRun], Sequence[ScoredRun]]], at: Sequence[float]
+    pairs: Sequence[tuple[Sequence[ScoredRun], Sequence[ScoredRun]]],
+    at: Sequence[float],
+    *,
+    sequential: bool = False,
 ) -> Trend:
     """The line through gains of the same seeds, against where they are taken; borrows nothing.
 
     Args:
         pairs: runs of each row and its baseline, at two different places at least.
         at: their places.
+        sequential: as in :func:`experiments.judge.statistics.contrast`.
     """
     away = np.array(at) - np.mean(at)
     weights = away / (away**2).sum()
     rows = [row for pair in pairs for row in pair]
-    slope = contrast(rows, [sign * weight for weight in weights for sign in (1.0, -1.0)])
+    signed = [sign * weight for weight in weights for sign in (1.0, -1.0)]
+    slope = contrast(rows, signed, sequential=sequential)
     return Trend(_word_of(slope), slope)
 
 
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
     """A verdict on every claim of a table; all of them hold :func:`together`."""
-    return together([_judge(claim, evidence) for claim in evidence.table.claims])
+    results = [_judge(claim, evidence) for claim in evidence.table.claims]
+    if evidence.sequential:
+        results = [replace(result, sequential=True) for result in results]
+    return together(results)
 
 
 def together(results: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
@@ -207,6 +220,12 @@ def together(results: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
                 decided[other] = replace(still_open, outlook=outlook(still_open.ways, alpha))
             break
     return tuple(decided)
+
+
+def level_of_undecided(results: Sequence[ClaimResult]) -> float:
+    """The p-value at which the next claim of a table is decided, by Holm's procedure."""
+    undecided = sum(result.word == "undecided" for result in results)
+    return (1.0 - CONFIDENCE) / max(undecided, 1)
 
 
 def _not_together(result: ClaimResult, number: int) -> ClaimResult:
@@ -419,7 +438,8 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
         return ClaimResult(claim, "undecided", reason)
     runs = {row: [evidence.scored(evidence.records[row][s].run_id) for s in seeds] for row in rows}
     pairs = [(runs[point.pair[0]], runs[point.pair[1]]) for point in claim.points]
-    line = trend(pairs, [point.at for point in claim.points])
+    places = [point.at for point in claim.points]
+    line = trend(pairs, places, sequential=evidence.sequential)
     gains = [contrast(pair, (1.0, -1.0)).value for pair in pairs]
     listed = ", ".join(f"{g:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
     reason = _covers(f"gains by {claim.along}: {listed}", len(seeds))
@@ -443,7 +463,8 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
     seeds = evidence.seeds(pair)
     records = [[evidence.records[row][seed] for row in pair] for seed in seeds]
     after, at, crossing = np.array([_crossing(*both) for both in records]).T
-    low, high = reach_interval(after, at, crossing, 1.0 - CONFIDENCE)
+    sequential = evidence.sequential
+    low, high = reach_interval(after, at, crossing, 1.0 - CONFIDENCE, sequential=sequential)
     never = int(np.isinf(at).sum())
     reason = "from the last evaluation below the baseline's final mIoU to the first at or above it"
     if never:
@@ -455,8 +476,9 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
         word = "holds"
     elif low >= claim.within:
         word = "does not hold"
-    numbers = (float(np.mean(at)), low, high, len(seeds), _reach_p(claim, after, at, crossing))
-    ways = _reach_ways(claim, after, at, crossing)
+    p_value = _reach_p(claim, after, at, crossing, sequential)
+    numbers = (float(np.mean(at)), low, high, len(seeds), p_value)
+    ways = _reach_ways(claim, after, at, crossing, sequential)
     return ClaimResult(claim, word, reason, "share of the iterations", *numbers, ways)
 
 
@@ -464,34 +486,43 @@ Shares = NDArray[np.float64]
 
 
 def reach_interval(
-    after: Shares, at: Shares, crossing: Shares, alpha: float
+    after: Shares, at: Shares, crossing: Shares, alpha: float, *, sequential: bool = False
 ) -> tuple[float, float]:
     """Of the mean crossing; a seed that never crosses counts, below, as late as it was seen."""
     known = np.where(np.isinf(at), after, crossing)
     width = 0.0
     if len(known) > 1:
-        width = float(half_width(known.var(ddof=1) / len(known), len(known), 0.0, 1, alpha))
+        width = _crossings(known, sequential).half_width(1.0 - alpha)
     low = min(float(after.mean()), float(known.mean()) - width)
     return max(low, 0.0), max(float(at.mean()), float(known.mean()) + width)
 
 
-def _reach_ways(claim: ReachClaim, after: Shares, at: Shares, crossing: Shares) -> tuple[Way, ...]:
+def _crossings(known: Shares, sequential: bool) -> Estimate:
+    """The mean crossing as an estimate: no images, nothing borrowed."""
+    num_seeds = len(known)
+    variance = float(known.var(ddof=1) / num_seeds) if num_seeds > 1 else 0.0
+    mean = float(known.mean())
+    return Estimate(mean, variance, 0.0, num_seeds, 1, 1.0, sequential=sequential)
+
+
+def _reach_ways(
+    claim: ReachClaim, after: Shares, at: Shares, crossing: Shares, sequential: bool
+) -> tuple[Way, ...]:
     """None where the evaluations are too coarse: the border lies between two of them."""
     if float(after.mean()) < claim.within < float(at.mean()):
         return ()
-    known = np.where(np.isinf(at), after, crossing)
-    num_seeds = len(known)
-    variance = float(known.var(ddof=1) / num_seeds) if num_seeds > 1 else 0.0
-    estimate = Estimate(float(known.mean()), variance, 0.0, num_seeds, 1, 1.0)
+    estimate = _crossings(np.where(np.isinf(at), after, crossing), sequential)
     rows = (claim.row, claim.over)
     return tuple((Hurdle(estimate, claim.within, side, rows),) for side in (True, False))
 
 
-def _reach_p(claim: ReachClaim, after: Shares, at: Shares, crossing: Shares) -> float:
+def _reach_p(
+    claim: ReachClaim, after: Shares, at: Shares, crossing: Shares, sequential: bool
+) -> float:
     """The largest 1 - confidence at which the claim is decided, to a thousandth of itself."""
 
     def open_at(alpha: float) -> bool:
-        low, high = reach_interval(after, at, crossing, alpha)
+        low, high = reach_interval(after, at, crossing, alpha, sequential=sequential)
         return low < claim.within < high
 
     low, high = math.log(SMALLEST_P), 0.0
