@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from experiments.plan.plan import Plan, PlannedTable, make_plan
 from experiments.plan.request import Request as Call
 from experiments.plan.request import seeds_option
 from experiments.plan.stored_rows import StoredResolver, StoredRows
-from experiments.show.claims import show_numbers
+from experiments.show.claims import show_numbers, show_outlook
 from experiments.show.export import DEFAULT_PROFILE
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
@@ -199,12 +200,23 @@ def _profile(
 
 
 def _with_asked_seeds(planned: PlannedTable, seeds: Sequence[int]) -> PlannedTable:
-    """A table with the seeds that were asked for and those of which it has a record."""
+    """A table with the seeds that were asked for and those of which it has a record.
+
+    Of a sequential table each row has its own.
+    """
+    if planned.sequential:
+        rows = (
+            replace(row, cells=tuple(c for c in row.cells if c.seed in {*seeds, *row.finished}))
+            for row in planned.rows
+        )
+        return replace(planned, rows=tuple(rows))
     stored = {seed for row in planned.rows for seed in row.finished}
     return planned.with_seeds(stored.union(seeds))
 
 
 def _claim(result: TableResult, claim: ClaimResult) -> ClaimView:
+    mark = "sequential (at whatever number of seeds one stops)" if claim.sequential else ""
+    ahead = show_outlook(claim)
     return ClaimView(
         id=claim.claim.id,
         table=result.table.name,
@@ -212,7 +224,7 @@ def _claim(result: TableResult, claim: ClaimResult) -> ClaimView:
         text=claim.claim.text,
         where=claim.claim.where,
         word=claim.word,
-        reason=claim.reason.replace(" -", " −"),
+        reason="; ".join(filter(None, [mark, claim.reason.replace(" -", " −"), ahead])),
         numbers=show_numbers(claim) if claim.unit is not None else "",
         num_seeds=claim.num_seeds,
     )
@@ -243,7 +255,7 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
         paper_dataset=row.paper_dataset,
         dataset=row.dataset,
         baseline=None if baseline == declared.id else baseline,
-        state=_state(row, len(result.seeds)),
+        state=_state(row),
         miou=_spread(row.miou),
         gain=_gain(row.gain),
         reported_miou=declared.reported.miou,
@@ -277,16 +289,16 @@ def _no_gain(row: RowResult) -> str:
 
 
 def _gain(gain: Gain | None) -> GainView | None:
-    if gain is None:
+    if gain is None or not math.isfinite(gain.low):  # an endless interval cannot be drawn
         return None
     return GainView(gain.value, gain.low, gain.high, gain.num_seeds, gain.num_images, gain.p_value)
 
 
-def _state(row: RowResult, seeds: int) -> RowState:
+def _state(row: RowResult) -> RowState:
     if row.stale:
         return "stale"
     if row.records:
-        return "measured" if len(row.records) == seeds else "partial"
+        return "measured" if row.complete else "partial"
     if row.blocked:
         return "blocked"
     return "failed" if any("attempt failed" in reason for reason in row.absent) else "missing"
@@ -294,8 +306,9 @@ def _state(row: RowResult, seeds: int) -> RowState:
 
 def _commands(result: TableResult, row: RowResult, request: Request) -> tuple[str, ...]:
     """What trains a row anew: the commit of its newest record, then the row, beside the old."""
+    seeds = range(row.num_seeds) if result.sequential else result.seeds
     words = ["./run_all.sh", result.table.name, "--profile", result.profile]
-    words += ["--rows", row.row.id, "--seeds", seeds_option(result.seeds)]
+    words += ["--rows", row.row.id, "--seeds", seeds_option(seeds)]
     for folder in request.folders:
         words += ["--registry", str(folder)]
     if row.dataset != "scenes":

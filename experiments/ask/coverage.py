@@ -111,7 +111,7 @@ def _of_table(
         rows=len(rows),
         reported=len(printed),
         measured=sum(row.miou is not None for row in rows),
-        complete=sum(len(row.records) == len(result.seeds) for row in rows),
+        complete=sum(row.complete for row in rows),
         any_profile=sum((table.name, row.row.id) in stored for row in rows),
         shipped=sum((table.name, row.row.id) in shipped for row in rows),
         blocked=sum(row.blocked for row in rows),

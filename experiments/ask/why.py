@@ -178,6 +178,8 @@ def _scored(row_result: RowResult, metric: Metric) -> dict[str, Any]:
 
 def _lent(gain: Gain) -> str:
     """What is borrowed of the table's other rows, in words."""
+    if gain.sequential:
+        return ", at whatever number of seeds one stops (`decide`), nothing borrowed"
     if not gain.num_lenders:
         return ", nothing borrowed"
     return f", deviation between seeds moderated by {gain.num_lenders} other rows"

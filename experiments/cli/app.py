@@ -13,6 +13,7 @@ import typer
 from experiments.cli import completion, data, evaluate, merging, parity, questions, weights
 from experiments.cli.options import (
     DEFAULT_PROFILE,
+    SEEDLESS,
     STORED,
     TRAINING,
     DataRootOption,
@@ -24,6 +25,7 @@ from experiments.cli.options import (
     StyleOption,
     asks,
     figure_style,
+    parse_duration,
     table_style,
 )
 from experiments.errors import (
@@ -123,16 +125,69 @@ def run(
 
 @app.command()
 @asks(*STORED, "jobs", "rows", "accumulation")
-def plan(request: Request, item: ItemArgument) -> None:
-    """Show which runs of ITEM there are, which are missing or blocked and why, and how long."""
-    from experiments.cli.verbs import show_plan
+def plan(
+    request: Request,
+    item: ItemArgument,
+    detect: Annotated[
+        float | None,
+        typer.Option(help="Say how many seeds it takes to see a gain of so many points."),
+    ] = None,
+) -> None:
+    """Show which runs of ITEM there are, which are missing or blocked and why, and how long.
+
+    With --detect 1.0 only how many seeds, runs and hours a gain of one point takes.
+    """
+    from experiments.cli.verbs import show_detection, show_plan
     from experiments.show.console import make_console
 
+    if detect is not None:
+        if not detect > 0:
+            raise typer.BadParameter(f"--detect takes a gain in points above 0, not {detect:g}.")
+        if item in request.registry.figures:
+            raise UnclearNameError(
+                f"{item} is a figure; --detect is about the gains of a table: "
+                "`./run_all.sh plan table8 --detect 1.0`."
+            )
+        raise typer.Exit(show_detection(request, item, detect, make_console()))
     if figure := request.registry.figures.get(item):
         from experiments.draw.draw import plan_figures
 
         raise typer.Exit(plan_figures(request, [figure], make_console()))
     raise typer.Exit(show_plan(request, item, make_console()))
+
+
+@app.command()
+@asks(*SEEDLESS, "jobs", "device", "gpus", "accumulation", "launcher", "slurm")
+def decide(
+    request: Request,
+    item: ItemArgument,
+    budget: Annotated[
+        str | None, typer.Option(help="How long, e.g. 45m, 2h, 1h30m. Default: no end.")
+    ] = None,
+    max_seeds: Annotated[
+        int, typer.Option(min=3, help="Seeds of a row; a claim that takes more is futile.")
+    ] = 30,
+) -> None:
+    """Add seeds to a table where they are worth most, until its claims are decided or futile.
+
+    Goes on where it stopped. From then on the table is judged by intervals that hold at whatever
+    number of seeds one stops.
+
+    Exit code: 0 every claim is decided, 3 one is not, 1 a run failed.
+    """
+    from experiments.cli import verbs
+    from experiments.show.console import make_console
+
+    if item in request.registry.figures:
+        raise UnclearNameError(
+            f"{item} is a figure, which claims nothing; decide takes a table: "
+            "`./run_all.sh decide table9`."
+        )
+    try:
+        seconds = parse_duration(budget) if budget else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(verbs.decide(request, item, make_console(), seconds, max_seeds))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache
@@ -179,17 +180,11 @@ def make_request(
 STORED = ("profile", "seeds", "data_root", "results", "registry", "from_scratch")
 #: those of a verb that trains, besides
 TRAINING = (
-    *(
-        "jobs",
-        "device",
-        "rows",
-        "gpus",
-        "accumulation",
-        "remake_stale",
-        "log",
-    ),
-    *("launcher", "slurm"),
+    *("jobs", "device", "rows", "gpus", "accumulation", "remake_stale"),
+    *("launcher", "slurm", "log"),
 )
+#: of one that chooses the seeds itself
+SEEDLESS = tuple(name for name in STORED if name != "seeds")
 
 
 def asks(*shared: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -223,6 +218,21 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
         for name, parameter in inspect.signature(function).parameters.items()
     ]
+
+
+def parse_duration(text: str) -> float:
+    """``45m``, ``2h``, ``1h30m``, ``90s`` → seconds.
+
+    Raises:
+        ValueError: something else, or nothing.
+    """
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    number = r"\d+(?:\.\d+)?"
+    parts = re.findall(rf"({number})([hms])", text)
+    seconds = sum(float(amount) * units[unit] for amount, unit in parts)
+    if not re.fullmatch(rf"(?:{number}[hms])+", text) or not seconds:
+        raise ValueError(f"--budget takes a duration (45m, 2h, 1h30m, 90s), not '{text}'.")
+    return seconds
 
 
 def table_style(style: Style | None) -> str | None:

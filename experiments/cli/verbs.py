@@ -10,14 +10,20 @@ from rich.console import Console
 from experiments.declare.registry import paper_items
 from experiments.declare.table import Table
 from experiments.errors import UnknownNameError
-from experiments.judge.assemble import assemble
+from experiments.judge.assemble import TableResult, assemble
+from experiments.judge.detection import detection
 from experiments.judge.tables import assembled, counter_of
+from experiments.launch.decide import Budget
+from experiments.launch.decide import decide as decide_table
 from experiments.machine import PROJECT
 from experiments.plan.plan import Plan
 from experiments.plan.request import Request, without_weights
 from experiments.show import console as show
 from experiments.show.appendix import Artefact, export_appendix
+from experiments.show.console import make_console
 from experiments.show.count_table import count_table, export_counts
+from experiments.show.course import CourseWatcher, end_sentence
+from experiments.show.detection import show_needed
 from experiments.show.export import export
 from experiments.show.progress_bars import train_and_show
 
@@ -43,6 +49,19 @@ def show_plan(request: Request, item: str, console: Console) -> int:
     plan = request.plan(_asked_tables(request, item)).only(request.rows)
     show.show_plan(console, plan, request.jobs, request.hours)
     return COMPLETE
+
+
+def show_detection(request: Request, item: str, points: float, console: Console) -> int:
+    """Show what it takes to see a gain of so many points; returns the exit code.
+
+    Raises:
+        UnknownNameError: no row of ``item`` fits the pattern of this request.
+    """
+    known = [
+        show_needed(console, detection(request, table, points), request.jobs)
+        for table in _asked_tables(request, item)
+    ]
+    return COMPLETE if all(known) else INCOMPLETE
 
 
 def run(request: Request, item: str, console: Console, style: str | None = None) -> int:
@@ -83,6 +102,36 @@ def cancel_jobs(request: Request, item: str, console: Console) -> int:
     ended = ", ".join(jobs) or "there were none"
     console.print(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} cancelled ({ended}).")
     return COMPLETE
+
+
+def decide(request: Request, item: str, console: Console, budget_s: float | None, most: int) -> int:
+    """Add seeds where they are worth most, judge, print and export; returns the exit code.
+
+    Args:
+        request: the options of the call.
+        item: a table, or all: one table after another within the budget.
+        console: where tables are printed.
+        budget_s: seconds of the clock; None: no end.
+        most: seeds of a row.
+
+    Raises:
+        UnclearNameError: a table that claims nothing.
+    """
+    tables, budget = request.tables(item), Budget(budget_s)
+    if len(tables) > 1:
+        tables = [table for table in tables if table.claims]
+    told = make_console(stderr=True)
+    code = COMPLETE
+    for table in tables:
+        watcher = CourseWatcher(told, request)
+        end, plan = decide_table(request, table, budget, most, watcher.train, watcher.told)
+        results = _show_tables(request, plan, console, None)
+        told.print(end_sentence(end, f"./run_all.sh decide {item}"), soft_wrap=True)
+        if end == "failed":
+            return FAILED
+        if any(claim.word == "undecided" for result in results for claim in result.claims):
+            code = INCOMPLETE
+    return code
 
 
 def export_stored(
@@ -148,8 +197,10 @@ def _asked_tables(request: Request, item: str) -> list[Table]:
 
 def _show_tables(
     request: Request, plan: Plan, console: Console, style: str | None, macros: bool = False
-) -> None:
-    for result in assembled(request, plan):
+) -> list[TableResult]:
+    results = assembled(request, plan)
+    for result in results:
         paths = export(result, request.workspace.results / "tables", style, macros=macros)
         show.show_table(console, result, style)
         show.show_paths(console, paths)
+    return results

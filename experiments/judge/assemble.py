@@ -50,6 +50,12 @@ class RowResult:
     counts: dict[str, CountCell]  # metric → number; all but mIoU and gain
     backbone: str = ""
     incomparable: str | None = None  # why the runs are none to count a gain over the baseline's
+    num_seeds: int = 0  # that the row is to have
+
+    @property
+    def complete(self) -> bool:
+        """Whether the row has a record for every seed."""
+        return len(self.records) == self.num_seeds
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,12 @@ class TableResult:
     rows: tuple[RowResult, ...]
     seed_deviation: float | None  # pooled over the rows, percent points of mIoU
     claims: tuple[ClaimResult, ...] = ()  # in the table's order
+    sequential: bool = False  # seeds were added while verdicts were looked at
 
     @property
     def complete(self) -> bool:
         """Whether every row has a record for every seed."""
-        return all(len(row.records) == len(self.seeds) for row in self.rows)
+        return all(row.complete for row in self.rows)
 
 
 def assemble(
@@ -92,8 +99,7 @@ def assemble(
     measured = {row_id: _mious(row) for row_id, row in rows.items()}
     shipped = {row_id: _shipped_mious(row, reference) for row_id, row in rows.items()}
     deviation = pooled_seed_deviation(list(measured.values()))
-    records = {row_id: row.records for row_id, row in rows.items()}
-    evidence = Evidence(planned.table, records, cache(lambda run: ScoredRun(store.read_areas(run))))
+    evidence = evidence_of(planned, store)
     results = []
     for row_id, row in rows.items():
         baseline = rows[row.baseline]
@@ -107,6 +113,7 @@ def assemble(
                 dataset=row.dataset,
                 paper_dataset=row.paper_dataset,
                 records=tuple(row.records.values()),
+                num_seeds=len(row.cells),
                 stale=row.stale,
                 absent=row.absent,
                 blocked=row.blocked,
@@ -131,7 +138,15 @@ def assemble(
         rows=tuple(results),
         seed_deviation=deviation,
         claims=judge(evidence) if gains else (),
+        sequential=planned.sequential,
     )
+
+
+def evidence_of(planned: PlannedTable, store: Store) -> Evidence:
+    """What is judged by: the finished runs of a planned table and their areas, read when needed."""
+    records = {row.row.id: row.records for row in planned.rows}
+    scored = cache(lambda run: ScoredRun(store.read_areas(run)))
+    return Evidence(planned.table, records, scored, sequential=planned.sequential)
 
 
 def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> str | None:

@@ -29,7 +29,8 @@ from experiments.declare.claims import (
 )
 from experiments.declare.table import Table
 from experiments.judge.comparability import comparable_seeds
-from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior, half_width
+from experiments.judge.hurdles import Hurdle, Outlook, Way, outlook
+from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior
 from experiments.judge.statistics import Estimate, ScoredRun, contrast, shared_seeds
 from experiments.store.records import Record
 
@@ -50,6 +51,9 @@ class ClaimResult:
     high: float | None = None
     num_seeds: int = 0
     p_value: float = 1.0  # 1 - the largest confidence at which it is decided; 1: at none
+    ways: tuple[Way, ...] = ()  # to decide it; none where no seed can
+    outlook: Outlook | None = None  # while it is undecided and has ways
+    sequential: bool = False  # seeds were added while verdicts were looked at
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Difference:
     row: str
     over: str
     estimate: Estimate  # percent points
+
+    def hurdle(self, border: float, *, above: bool, number: int = 1) -> Hurdle:
+        """That the gain lies above a border, or below it."""
+        return Hurdle(self.estimate, border, above, (self.row, self.over), number)
 
     @property
     def value(self) -> float:
@@ -79,11 +87,14 @@ class Evidence:
         table: whose claims are judged.
         records: row id → seed → record.
         scored: areas of a run by its id, with their draws.
+        sequential: whether seeds were added while verdicts were looked at; intervals then hold at
+            whatever number of seeds one stops.
     """
 
     table: Table
     records: Mapping[str, Mapping[int, Record]]
     scored: Callable[[str], ScoredRun]
+    sequential: bool = False
 
     def seeds(self, rows: Sequence[str]) -> list[int]:
         """The seeds of which every one of ``rows`` has a run."""
@@ -116,7 +127,8 @@ class Evidence:
     def difference(self, pair: Pair) -> Difference:
         """The gain of a pair's first row over its second, over all seeds that both have."""
         seeds = self.seeds(pair)
-        return Difference(*pair, self.contrast(pair, (1.0, -1.0), seeds, self.prior(pair, seeds)))
+        prior = None if self.sequential else self.prior(pair, seeds)
+        return Difference(*pair, self.contrast(pair, (1.0, -1.0), seeds, prior))
 
     def contrast(
         self,
@@ -127,7 +139,7 @@ class Evidence:
     ) -> Estimate:
         """The weighted sum of rows' mIoU over ``seeds``."""
         runs = [[self.scored(self.records[row][s].run_id) for s in seeds] for row in rows]
-        return contrast(runs, weights, prior)
+        return contrast(runs, weights, prior, sequential=self.sequential)
 
     def prior(self, rows: Sequence[str], seeds: Sequence[int]) -> Prior | None:
         """What the table's rows but ``rows`` lend of their deviation between ``seeds``.
@@ -164,24 +176,32 @@ class Trend:
 
 
 def trend(
-    pairs: Sequence[tuple[Sequence[ScoredRun], Sequence[ScoredRun]]], at: Sequence[float]
+    pairs: Sequence[tuple[Sequence[ScoredRun], Sequence[ScoredRun]]],
+    at: Sequence[float],
+    *,
+    sequential: bool = False,
 ) -> Trend:
     """The line through gains of the same seeds, against where they are taken; borrows nothing.
 
     Args:
         pairs: runs of each row and its baseline, at two different places at least.
         at: their places.
+        sequential: as in :func:`experiments.judge.statistics.contrast`.
     """
     away = np.array(at) - np.mean(at)
     weights = away / (away**2).sum()
     rows = [row for pair in pairs for row in pair]
-    slope = contrast(rows, [sign * weight for weight in weights for sign in (1.0, -1.0)])
+    signed = [sign * weight for weight in weights for sign in (1.0, -1.0)]
+    slope = contrast(rows, signed, sequential=sequential)
     return Trend(_word_of(slope), slope)
 
 
 def judge(evidence: Evidence) -> tuple[ClaimResult, ...]:
     """A verdict on every claim of a table; all of them hold :func:`together`."""
-    return together([_judge(claim, evidence) for claim in evidence.table.claims])
+    results = [_judge(claim, evidence) for claim in evidence.table.claims]
+    if evidence.sequential:
+        results = [replace(result, sequential=True) for result in results]
+    return together(results)
 
 
 def together(results: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
@@ -193,11 +213,19 @@ def together(results: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
     order = sorted(range(len(results)), key=lambda i: results[i].p_value)
     decided = list(results)
     for rank, index in enumerate(order):
-        if results[index].p_value > (1.0 - CONFIDENCE) / (len(results) - rank):
+        alpha = (1.0 - CONFIDENCE) / (len(results) - rank)
+        if results[index].p_value > alpha:
             for other in order[rank:]:
-                decided[other] = _not_together(results[other], len(results))
+                still_open = _not_together(results[other], len(results))
+                decided[other] = replace(still_open, outlook=outlook(still_open.ways, alpha))
             break
     return tuple(decided)
+
+
+def level_of_undecided(results: Sequence[ClaimResult]) -> float:
+    """The p-value at which the next claim of a table is decided, by Holm's procedure."""
+    undecided = sum(result.word == "undecided" for result in results)
+    return (1.0 - CONFIDENCE) / max(undecided, 1)
 
 
 def _not_together(result: ClaimResult, number: int) -> ClaimResult:
@@ -213,7 +241,7 @@ def _not_together(result: ClaimResult, number: int) -> ClaimResult:
 def _judge(claim: Claim, evidence: Evidence) -> ClaimResult:
     match claim:
         case GainClaim():
-            pairs = claim.pairs or _over_baselines(evidence.table)
+            pairs = claim.pairs or over_baselines(evidence.table)
             return _all_above(claim, pairs, claim.at_least, evidence)
         case BestClaim():
             return _all_above(claim, _others(claim, evidence.table), 0.0, evidence)
@@ -227,7 +255,8 @@ def _judge(claim: Claim, evidence: Evidence) -> ClaimResult:
             return _grows(claim, evidence)
 
 
-def _over_baselines(table: Table) -> tuple[Pair, ...]:
+def over_baselines(table: Table) -> tuple[Pair, ...]:
+    """Every row of a table with the one that its gain is counted over."""
     pairs = ((row.id, table.baseline_of(row).id) for row in table.rows)
     return tuple(pair for pair in pairs if pair[0] != pair[1])
 
@@ -288,17 +317,23 @@ def _all_above(
     failing = [i for i, high in enumerate(highest) if high <= threshold]
     line = _points(threshold)
     p_values = [estimate.p_value(threshold) for estimate in estimates]
+    number = len(compared)
+    ways = (
+        tuple(gain.hurdle(threshold, above=True) for gain in compared),
+        *((gain.hurdle(threshold, above=False, number=number),) for gain in compared),
+    )
     if above == len(compared):
         reason = f"{_all(compared)} above {line}"
-        return _numbered(claim, "holds", reason, compared, weakest, max(p_values))
+        return _numbered(claim, "holds", reason, compared, weakest, ways, max(p_values))
     if failing:
         chosen = min(failing, key=lambda i: highest[i])
-        p_value = len(compared) * min(p_values[i] for i in failing)
-        return _numbered(claim, "does not hold", f"not above {line}", compared, chosen, p_value)
-    reason = f"{above} of {len(compared)} intervals lie above {line}"
-    if len(compared) == 1:
+        p_value = number * min(p_values[i] for i in failing)
+        reason = f"not above {line}"
+        return _numbered(claim, "does not hold", reason, compared, chosen, ways, p_value)
+    reason = f"{above} of {number} intervals lie above {line}"
+    if number == 1:
         reason = f"the interval has {line} in it"
-    return _numbered(claim, "undecided", reason, compared, weakest)
+    return _numbered(claim, "undecided", reason, compared, weakest, ways)
 
 
 def _all_within(claim: WithinClaim, evidence: Evidence) -> ClaimResult:
@@ -319,18 +354,24 @@ def _all_within(claim: WithinClaim, evidence: Evidence) -> ClaimResult:
     furthest = max(range(len(compared)), key=lambda i: abs(compared[i].value))
     # of the nearer end of the margin: further from the other, the interval reaches it later
     p_values = [e.p_value(math.copysign(claim.points, e.value)) for e in estimates]
-    margin = f"±{_points(claim.points)}"
-    if inside == len(compared):
+    margin, number = f"±{_points(claim.points)}", len(compared)
+    ends = (-claim.points, claim.points)
+    ways = (
+        tuple(gain.hurdle(end, above=end < 0) for gain in compared for end in ends),
+        *((gain.hurdle(e, above=e > 0, number=number),) for gain in compared for e in ends),
+    )
+    if inside == number:
         reason = f"{_all(compared)} within {margin}"
-        return _numbered(claim, "holds", reason, compared, furthest, max(p_values))
+        return _numbered(claim, "holds", reason, compared, furthest, ways, max(p_values))
     if outside:
         chosen = max(outside, key=lambda i: abs(compared[i].value))
-        p_value = len(compared) * min(p_values[i] for i in outside)
-        return _numbered(claim, "does not hold", f"beyond {margin}", compared, chosen, p_value)
-    reason = f"{inside} of {len(compared)} intervals lie within {margin}"
-    if len(compared) == 1:
+        p_value = number * min(p_values[i] for i in outside)
+        reason = f"beyond {margin}"
+        return _numbered(claim, "does not hold", reason, compared, chosen, ways, p_value)
+    reason = f"{inside} of {number} intervals lie within {margin}"
+    if number == 1:
         reason = f"the interval reaches beyond {margin}"
-    return _numbered(claim, "undecided", reason, compared, furthest)
+    return _numbered(claim, "undecided", reason, compared, furthest, ways)
 
 
 def _is_share(claim: ShareClaim, evidence: Evidence) -> ClaimResult:
@@ -344,21 +385,26 @@ def _is_share(claim: ShareClaim, evidence: Evidence) -> ClaimResult:
     if reason := _first_incomparable([*pairs, across], evidence):
         return ClaimResult(claim, "undecided", reason)
     part, whole = (evidence.contrast(pair, (1.0, -1.0), seeds) for pair in pairs)
-    if whole.interval()[0] <= 0 or len(seeds) == 1:
-        reason = f"there is no sure gain to share: {whole.value:+.2f} points in all"
-        return ClaimResult(claim, "undecided", _covers(reason, len(seeds)), num_seeds=len(seeds))
 
     def less(share: float) -> Estimate:
         weights = (1.0, -1.0, -share, share)
         return evidence.contrast([*claim.part, *claim.whole], weights, seeds)
 
+    beyond = less(claim.at_least)
+    sure = Hurdle(whole, 0.0, above=True, rows=claim.whole)
+    rows = tuple(dict.fromkeys([*claim.part, *claim.whole]))
+    ways = tuple((Hurdle(beyond, 0.0, side, rows), sure) for side in (True, False))
+    if whole.interval()[0] <= 0 or len(seeds) == 1:
+        reason = _covers(
+            f"there is no sure gain to share: {whole.value:+.2f} points in all", len(seeds)
+        )
+        return ClaimResult(claim, "undecided", reason, num_seeds=len(seeds), ways=ways)
     share = part.value / whole.value
     low, high = (_fieller(less, share, side * max(1.0, abs(share))) for side in (-1, 1))
-    beyond = less(claim.at_least)
     p_value = max(beyond.p_value(), whole.p_value())
     reason = _covers(f"{part.value:+.2f} of {whole.value:+.2f} points", len(seeds))
     numbers = (share, low, high, len(seeds), p_value)
-    return ClaimResult(claim, _word_of(beyond), reason, "share of the gain", *numbers)
+    return ClaimResult(claim, _word_of(beyond), reason, "share of the gain", *numbers, ways)
 
 
 def _fieller(less: Callable[[float], Estimate], share: float, step: float) -> float:
@@ -392,12 +438,14 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
         return ClaimResult(claim, "undecided", reason)
     runs = {row: [evidence.scored(evidence.records[row][s].run_id) for s in seeds] for row in rows}
     pairs = [(runs[point.pair[0]], runs[point.pair[1]]) for point in claim.points]
-    line = trend(pairs, [point.at for point in claim.points])
+    places = [point.at for point in claim.points]
+    line = trend(pairs, places, sequential=evidence.sequential)
     gains = [contrast(pair, (1.0, -1.0)).value for pair in pairs]
     listed = ", ".join(f"{g:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
     reason = _covers(f"gains by {claim.along}: {listed}", len(seeds))
     numbers = (line.slope, *line.interval, len(seeds), line.estimate.p_value())
-    return ClaimResult(claim, line.word, reason, "points a unit", *numbers)
+    ways = tuple((Hurdle(line.estimate, 0.0, side, tuple(rows)),) for side in (True, False))
+    return ClaimResult(claim, line.word, reason, "points a unit", *numbers, ways)
 
 
 def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
@@ -415,7 +463,8 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
     seeds = evidence.seeds(pair)
     records = [[evidence.records[row][seed] for row in pair] for seed in seeds]
     after, at, crossing = np.array([_crossing(*both) for both in records]).T
-    low, high = reach_interval(after, at, crossing, 1.0 - CONFIDENCE)
+    sequential = evidence.sequential
+    low, high = reach_interval(after, at, crossing, 1.0 - CONFIDENCE, sequential=sequential)
     never = int(np.isinf(at).sum())
     reason = "from the last evaluation below the baseline's final mIoU to the first at or above it"
     if never:
@@ -427,30 +476,53 @@ def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:
         word = "holds"
     elif low >= claim.within:
         word = "does not hold"
-    numbers = (float(np.mean(at)), low, high, len(seeds), _reach_p(claim, after, at, crossing))
-    return ClaimResult(claim, word, reason, "share of the iterations", *numbers)
+    p_value = _reach_p(claim, after, at, crossing, sequential)
+    numbers = (float(np.mean(at)), low, high, len(seeds), p_value)
+    ways = _reach_ways(claim, after, at, crossing, sequential)
+    return ClaimResult(claim, word, reason, "share of the iterations", *numbers, ways)
 
 
 Shares = NDArray[np.float64]
 
 
 def reach_interval(
-    after: Shares, at: Shares, crossing: Shares, alpha: float
+    after: Shares, at: Shares, crossing: Shares, alpha: float, *, sequential: bool = False
 ) -> tuple[float, float]:
     """Of the mean crossing; a seed that never crosses counts, below, as late as it was seen."""
     known = np.where(np.isinf(at), after, crossing)
     width = 0.0
     if len(known) > 1:
-        width = float(half_width(known.var(ddof=1) / len(known), len(known), 0.0, 1, alpha))
+        width = _crossings(known, sequential).half_width(1.0 - alpha)
     low = min(float(after.mean()), float(known.mean()) - width)
     return max(low, 0.0), max(float(at.mean()), float(known.mean()) + width)
 
 
-def _reach_p(claim: ReachClaim, after: Shares, at: Shares, crossing: Shares) -> float:
+def _crossings(known: Shares, sequential: bool) -> Estimate:
+    """The mean crossing as an estimate: no images, nothing borrowed."""
+    num_seeds = len(known)
+    variance = float(known.var(ddof=1) / num_seeds) if num_seeds > 1 else 0.0
+    mean = float(known.mean())
+    return Estimate(mean, variance, 0.0, num_seeds, 1, 1.0, sequential=sequential)
+
+
+def _reach_ways(
+    claim: ReachClaim, after: Shares, at: Shares, crossing: Shares, sequential: bool
+) -> tuple[Way, ...]:
+    """None where the evaluations are too coarse: the border lies between two of them."""
+    if float(after.mean()) < claim.within < float(at.mean()):
+        return ()
+    estimate = _crossings(np.where(np.isinf(at), after, crossing), sequential)
+    rows = (claim.row, claim.over)
+    return tuple((Hurdle(estimate, claim.within, side, rows),) for side in (True, False))
+
+
+def _reach_p(
+    claim: ReachClaim, after: Shares, at: Shares, crossing: Shares, sequential: bool
+) -> float:
     """The largest 1 - confidence at which the claim is decided, to a thousandth of itself."""
 
     def open_at(alpha: float) -> bool:
-        low, high = reach_interval(after, at, crossing, alpha)
+        low, high = reach_interval(after, at, crossing, alpha, sequential=sequential)
         return low < claim.within < high
 
     low, high = math.log(SMALLEST_P), 0.0
@@ -496,6 +568,7 @@ def _numbered(
     reason: str,
     compared: Sequence[Difference],
     chosen: int,
+    ways: tuple[Way, ...],
     p_value: float = 1.0,
 ) -> ClaimResult:
     """A verdict with the numbers of the difference that decides it; one seed decides nothing."""
@@ -506,7 +579,7 @@ def _numbered(
         reason += f"; these numbers: {gain.row} over {gain.over}"
     low, high = gain.estimate.interval()
     numbers = (gain.value, low, high, fewest, min(p_value, 1.0))
-    return ClaimResult(claim, word, _covers(reason, fewest), "points", *numbers)
+    return ClaimResult(claim, word, _covers(reason, fewest), "points", *numbers, ways)
 
 
 def _covers(reason: str, num_seeds: int) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.judge import anytime
 from experiments.judge.spread import (
     CONFIDENCE,
     SMALLEST_P,
@@ -56,6 +57,7 @@ class Gain:
     num_images: int
     p_value: float  # two-sided; below 0.05 exactly where the interval leaves 0 out
     num_lenders: int = 0  # other rows whose deviation between seeds is borrowed
+    sequential: bool = False  # the interval holds at whatever number of seeds one stops
 
 
 def shared_seeds(first: Collection[int], *others: Collection[int]) -> list[int]:
@@ -116,6 +118,7 @@ class Estimate:
     num_images: int
     squares: float  # sum of the squared weights
     prior: Prior | None = None
+    sequential: bool = False  # seeds were added while it was looked at; nothing is borrowed then
 
     def half_width(self, confidence: float = CONFIDENCE) -> float:
         """Of the interval, which is symmetric."""
@@ -125,6 +128,20 @@ class Estimate:
         """Lower and upper end."""
         width = self.half_width(confidence)
         return self.value - width, self.value + width
+
+    @property
+    def seed_error(self) -> float:
+        """Standard error of the mean by the spread of its seeds."""
+        return math.sqrt(self.variance)
+
+    def with_seeds(self, num_seeds: int) -> Estimate:
+        """What the estimate would be with so many seeds of the same mean and spread."""
+        variance = self.variance * self.num_seeds / num_seeds
+        return replace(self, variance=variance, num_seeds=num_seeds)
+
+    def image_half_width(self, confidence: float = CONFIDENCE) -> float:
+        """Of the interval that endless seeds would leave: that of the images alone."""
+        return replace(self, num_seeds=1).half_width(confidence)
 
     def p_value(self, threshold: float = 0.0) -> float:
         """The largest 1 - confidence at which the interval holds ``threshold``."""
@@ -143,6 +160,9 @@ class Estimate:
         return min(p_value, math.nextafter(0.05, 0.0))
 
     def _widths(self, alpha: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+        if self.sequential:
+            parts = (self.variance, self.num_seeds, self.images, self.num_images)
+            return anytime.half_width(*parts, alpha)
         prior = self.prior if self.num_seeds > 1 else None
         return half_width(
             self.variance,
@@ -156,7 +176,11 @@ class Estimate:
 
 
 def contrast(
-    rows: Sequence[Sequence[ScoredRun]], weights: Sequence[float], prior: Prior | None = None
+    rows: Sequence[Sequence[ScoredRun]],
+    weights: Sequence[float],
+    prior: Prior | None = None,
+    *,
+    sequential: bool = False,
 ) -> Estimate:
     """The weighted sum of rows' mIoU, seed by seed.
 
@@ -164,6 +188,8 @@ def contrast(
         rows: runs of each row, one a seed, the same seeds in the same order.
         weights: of the rows.
         prior: of the variance between seeds of one row.
+        sequential: whether seeds were added while it was looked at
+            (:mod:`experiments.judge.anytime`).
     """
     values = np.sum([w * np.array([run.miou for run in row]) for w, row in zip(weights, rows)], 0)
     num_seeds, images = len(values), 0.0
@@ -179,7 +205,8 @@ def contrast(
         num_seeds=num_seeds,
         num_images=min(row[0].num_images for row in rows),
         squares=float(np.square(weights).sum()),
-        prior=prior,
+        prior=None if sequential else prior,
+        sequential=sequential,
     )
 
 
@@ -236,6 +263,7 @@ def gain_of(estimate: Estimate) -> Gain:
         num_images=estimate.num_images,
         p_value=estimate.p_value(),
         num_lenders=lends.num_rows if lends else 0,
+        sequential=estimate.sequential,
     )
 
 

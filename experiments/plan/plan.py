@@ -18,6 +18,7 @@ from experiments.plan.estimate import Kind, Past, filled, makespan
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked
+from experiments.store.promises import read_promise
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.resumable import in_words, unlike_checkpoint
@@ -124,6 +125,7 @@ class PlannedTable:
     table: Table
     profile: Profile
     rows: tuple[PlannedRow, ...]
+    sequential: bool = False  # seeds were added while verdicts were looked at (`decide`)
 
     @property
     def cells(self) -> tuple[PlannedCell, ...]:
@@ -224,6 +226,8 @@ def make_plan(
 ) -> Plan:
     """Resolve every row and seed of ``tables`` and look each run up in the store.
 
+    Where ``seeds`` are the profile's, a row has besides those that ``decide`` promised it.
+
     Args:
         tables: what was asked for.
         resolver: profile and data.
@@ -255,8 +259,14 @@ def make_plan(
             gpu_hours=hours.of(table, row, spec) if hours and spec else None,
         )
 
+    profile = resolver.profile
+    promises = {t.name: read_promise(store.root, t.name, profile.name) for t in tables}
+
     def planned(table: Table, row: Row) -> PlannedRow:
-        every = tuple(dict.fromkeys((*wanted, *shipped)))
+        promise = promises[table.name] if wanted == tuple(shipped) else None
+        own = range(promise.seeds.get(row.id, 0)) if promise else ()
+        asked = tuple(dict.fromkeys((*wanted, *own)))
+        every = tuple(dict.fromkeys((*asked, *shipped)))
         resolved = dict(zip(every, resolver.resolve_seeds(table, row, every)))
         specs = (resolved[seed] for seed in shipped)
         return PlannedRow(
@@ -265,13 +275,18 @@ def make_plan(
             dataset=resolver.data_of(table, row).name,
             paper_dataset=str(row.dataset or table.dataset),
             baseline=row.gain_over or table.rows[0].id,  # a part of a table may lack it
-            cells=tuple(cell_of(table, row, seed, resolved[seed]) for seed in wanted),
+            cells=tuple(cell_of(table, row, seed, resolved[seed]) for seed in asked),
             shipped=tuple(spec for spec in specs if isinstance(spec, RunSpec)),
         )
 
     return Plan(
         tuple(
-            PlannedTable(table, resolver.profile, tuple(planned(table, row) for row in table.rows))
+            PlannedTable(
+                table,
+                profile,
+                tuple(planned(table, row) for row in table.rows),
+                sequential=promises[table.name] is not None,
+            )
             for table in tables
         )
     )

@@ -47,7 +47,7 @@ def show_table(console: Console, result: TableResult, style: str | None = None) 
     for number, text, _ in footnotes(result):
         console.print(escape(f"[{number}] {text}"))
     if result.claims:
-        console.print(claims_heading(result.profile))
+        console.print(claims_heading(result.profile, sequential=result.sequential))
     for claim in result.claims:
         console.print(escape(f"  {show_claim(claim)}"))
 

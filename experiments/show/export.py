@@ -5,6 +5,7 @@ Equal records give equal bytes: nothing here depends on the time or the machine 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ from experiments.store.records import Record
 if TYPE_CHECKING:
     import pandas as pd
 
+SEQUENTIAL_NOTE = (
+    "Sequential: seeds were added while the verdicts were looked at (`decide`); the interval and p "
+    "hold at whatever number of seeds one stops (anytime-valid t)."
+)
 PAPER_STYLE = "paper"
 
 
@@ -105,8 +110,8 @@ def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
         "miou_min_percent": miou.low if miou else None,
         "miou_max_percent": miou.high if miou else None,
         "gain_points": gain.value if gain else None,
-        "gain_low_points": gain.low if gain else None,
-        "gain_high_points": gain.high if gain else None,
+        "gain_low_points": gain.low if gain and math.isfinite(gain.low) else None,
+        "gain_high_points": gain.high if gain and math.isfinite(gain.high) else None,
         "gain_p_value": gain.p_value if gain else None,
         "reported_miou_percent": reported.miou,
         **{metric: cell.measured for metric, cell in counts.items()},
@@ -134,6 +139,7 @@ def to_json(result: TableResult) -> str:
         "source": result.table.source,
         "profile": result.profile,
         "seeds": list(result.seeds),
+        **({"sequential": True} if result.sequential else {}),
         "complete": result.complete,
         "seed_deviation_points": result.seed_deviation,
         "rows": [
@@ -183,7 +189,7 @@ VERDICTS = ("Versus paper", "Versus reference")
 
 def display_columns(result: TableResult) -> list[str]:
     """Headings of the printed table, one metric's reported beside its measured."""
-    seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
+    seeds = _number_of_seeds(result)
     return [
         "Method",
         *(["Data set (paper)"] if several_datasets(result) else []),
@@ -196,6 +202,14 @@ def display_columns(result: TableResult) -> list[str]:
         *([VERDICTS[0]] if of_the_paper(result) else []),
         *([VERDICTS[1]] if has_reference(result) else []),
     ]
+
+
+def _number_of_seeds(result: TableResult) -> str:
+    """``3 seeds``; ``3–9 seeds`` where rows were given different numbers of them."""
+    numbers = sorted({row.num_seeds for row in result.rows} if result.sequential else ())
+    if len(numbers) > 1:
+        return f"{numbers[0]}–{numbers[-1]} seeds"
+    return f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
 
 
 def counted_columns(result: TableResult) -> list[str]:
@@ -286,6 +300,8 @@ def footnotes(result: TableResult) -> list[tuple[int, str, frozenset[str]]]:
             candidates.append(f"No gain over {over}, no rank: {row.incomparable}.")
         if row.gain is not None and row.gain.num_seeds == 1:
             candidates.append("One seed: the interval covers the choice of images only.")
+        elif row.gain is not None and row.gain.sequential:
+            candidates.append(SEQUENTIAL_NOTE)
         for text in filter(None, candidates):
             texts.setdefault(" ".join(text.split()), set()).add(row.row.id)
     return [(n, text, frozenset(ids)) for n, (text, ids) in enumerate(texts.items(), start=1)]
@@ -346,7 +362,8 @@ def claim_list(result: TableResult) -> str:
     if not result.claims:
         return ""
     items = [f"- {show_claim(claim, strong='**')}" for claim in result.claims]
-    return "\n".join(["", claims_heading(result.profile), "", *items, ""])
+    heading = claims_heading(result.profile, sequential=result.sequential)
+    return "\n".join(["", heading, "", *items, ""])
 
 
 def to_latex(result: TableResult) -> str:
@@ -425,7 +442,8 @@ def show_gain(gain: Gain | None) -> str:
     """``+1.23 [+0.10, +2.30]``."""
     if gain is None:
         return MISSING
-    return f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]".replace("-", "−")
+    text = f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+    return text.replace("-", "−").replace("inf", "∞")
 
 
 def show_p_value(gain: Gain | None) -> str:

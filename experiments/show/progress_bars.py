@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+)
 from typing_extensions import Self
 
 from experiments.launch.crew import Outcome
@@ -31,6 +39,20 @@ TENTH = 0.1  # of the work, after which an estimate rests on this call
 FRESH_STEPS = 20  # a run first seen later than this was resumed
 
 
+class _Below(Progress):
+    """Bars below something else, which stands there as long as they do."""
+
+    def __init__(self, above: RenderableType | None, *columns: ProgressColumn, **more: Any) -> None:
+        self._above = above
+        super().__init__(*columns, transient=above is not None, **more)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What stands above, then the bars."""
+        if self._above is not None:
+            yield self._above
+        yield from super().get_renderables()
+
+
 class ProgressWatcher:
     """Shows the runs that are under way and an estimate of the rest.
 
@@ -39,18 +61,29 @@ class ProgressWatcher:
     Args:
         console: where to; standard error, so that results can be piped.
         estimate: of the runs to do.
+        above: stands above the bars, and all of it is gone when they end; None: bars alone, which
+            stay.
+        brief: whether to tell failures alone where there is no terminal.
     """
 
-    def __init__(self, console: Console, estimate: Estimate) -> None:
+    def __init__(
+        self,
+        console: Console,
+        estimate: Estimate,
+        above: RenderableType | None = None,
+        *,
+        brief: bool = False,
+    ) -> None:
         self.console, self.estimate = console, estimate
         self.total, self._over = len(estimate.kinds), 0
         self._ticked = time.monotonic()
         self._began: dict[str, float] = {}
         self._first_step: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._live = console.is_terminal
+        self._live, self._brief = console.is_terminal, brief
         self._tenths = 0  # of the work that have been told
-        self._progress = Progress(
+        self._progress = _Below(
+            above,
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -125,7 +158,7 @@ class ProgressWatcher:
         left = "" if left_s is None else f"about {show_duration(left_s)} left"
         self._progress.update(self._all, note=left)
         tenths = int(self.estimate.done_share() / TENTH)
-        if not self._live and left and tenths > self._tenths:
+        if not (self._live or self._brief) and left and tenths > self._tenths:
             self._tenths = tenths
             self.console.print(f"{self._over} of {self.total} runs, {left}.")
 
@@ -141,17 +174,27 @@ class ProgressWatcher:
         self.estimate.moved(run_id, Pace(elapsed_s, done, whole_s))
 
 
-def train_and_show(request: Request, plan: Plan) -> list[Outcome]:
-    """Train the missing runs of a plan and show on standard error how far they are."""
+def train_and_show(
+    request: Request, plan: Plan, above: RenderableType | None = None, *, brief: bool = False
+) -> list[Outcome]:
+    """Train the missing runs of a plan and show on standard error how far they are.
+
+    Args:
+        request: where to train.
+        plan: what is missing of it is trained.
+        above: see :class:`ProgressWatcher`.
+        brief: whether to leave out what is to be done; see there.
+    """
     console = make_console(stderr=True)
-    console.print(plan_sentence(plan, request.jobs))
+    if not brief:
+        console.print(plan_sentence(plan, request.jobs))
     for run in plan.to_do:
         if run.state == "damaged":
             console.print(f"{run.reason} It is set aside and the run is made again.")
     kinds = {run.spec.run_id: kind_of(run.spec) for run in plan.to_do}
     estimate = Estimate(kinds, request.costs.past, request.jobs)
     with (
-        ProgressWatcher(console, estimate) as shown,
+        ProgressWatcher(console, estimate, above, brief=brief) as shown,
         followed(shown, request.log, request.store, console.print) as watcher,
     ):
         return train_plan(request, plan, watcher)
