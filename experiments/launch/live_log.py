@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments.errors import SsaError
 from experiments.files import writing
 from experiments.launch.follow import SERVICES
-from experiments.launch.local import Outcome, Watcher
+from experiments.launch.crew import Outcome, Watcher
 from experiments.machine import module_command, search_path
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
