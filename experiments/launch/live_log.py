@@ -16,8 +16,8 @@ from pathlib import Path
 
 from experiments.errors import SsaError
 from experiments.files import writing
-from experiments.launch.follow import SERVICES
 from experiments.launch.crew import Outcome, Watcher
+from experiments.launch.follow import SERVICES
 from experiments.machine import module_command, search_path
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
@@ -76,6 +76,10 @@ class LiveLog:
     def said(self, run: PlannedRun, sentence: str) -> None:
         """Hand it on."""
         self.watcher.said(run, sentence)
+
+    def noted(self, sentence: str) -> None:
+        """Hand it on."""
+        self.watcher.noted(sentence)
 
     def ended(self, outcome: Outcome) -> None:
         """Let the follower write the run's curve; nobody waits for it yet."""
