@@ -50,7 +50,7 @@ def damages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Damage]:
 def test_any_file_ends_in_a_value_or_in_our_own_error(
     damages: dict[str, Damage], name: str
 ) -> None:
-    """A hundred here; `./run_all.sh bench faults` gives each reader ten thousand."""
+    """A hundred files a reader."""
     damage = damages[name]
 
     @settings(max_examples=100, database=None)
