@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from experiments.cli import completion, data, evaluate, merging, parity, questions, weights
+from experiments.cli import (
+    bundling,
+    completion,
+    data,
+    evaluate,
+    merging,
+    parity,
+    questions,
+    weights,
+)
 from experiments.cli.options import (
     DEFAULT_PROFILE,
     SEEDLESS,
@@ -369,6 +378,8 @@ def complexity(
 
 app.command()(evaluate.evaluate)
 app.command()(merging.merge)
+app.command()(bundling.bundle)
+app.command()(bundling.unbundle)
 questions.register(app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(parity.app, name="parity")
