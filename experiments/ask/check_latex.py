@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from experiments.declare.metrics import METRICS
 from experiments.files import write_if_changed
 from experiments.judge.assemble import TableResult
 from experiments.show.export import to_latex, to_paper_latex
-from experiments.show.macros import Command, commands, macro_prefix
+from experiments.show.macros import Command, commands, letters, macro_prefix
+from experiments.show.quantities import CLAIM
 from experiments.show.text import stem_of
 
 PAPER_END = "-style-paper"  # of an export in the paper's own columns
@@ -102,26 +103,34 @@ class Document:
             write_edits(path, self.texts[path], edits)
 
     def _command(self, name: str) -> Command | None:
-        for result in self._tables_of(name):
-            if name in (known := commands(result)):
-                return known[name]
+        for prefix, (table, profile) in self._prefixes_of(name):
+            declared = self.sources.request.registry.table(table)
+            places = [row.id for row in declared.rows] + [f"{CLAIM}{c.id}" for c in declared.claims]
+            rest = name.removeprefix(prefix)
+            if any(rest.startswith(letters(place)) for place in places):
+                known = commands(self.sources.table(table, profile))
+                if name in known:
+                    return known[name]
         return None
 
-    def _tables_of(self, name: str) -> Iterator[TableResult]:
-        """Tables whose commands begin as this one does, the longest beginning first."""
+    def _prefixes_of(self, name: str) -> list[tuple[str, tuple[str, str]]]:
+        """How a command may begin, with the table and profile; the longest beginning first."""
         registry = self.sources.request.registry
         prefixes = {
             macro_prefix(table, profile): (table, profile)
             for table in registry.tables
             for profile in registry.profiles
         }
-        fitting = [prefix for prefix in prefixes if name.startswith(prefix)]
-        for prefix in sorted(fitting, key=len, reverse=True):
-            yield self.sources.table(*prefixes[prefix])
+        fitting = [(prefix, of) for prefix, of in prefixes.items() if name.startswith(prefix)]
+        return sorted(fitting, key=lambda pair: len(pair[0]), reverse=True)
 
     def _near(self, name: str) -> str:
         """Why a command is none."""
-        known = [command for result in self._tables_of(name) for command in commands(result)]
+        known = [
+            command
+            for _, of in self._prefixes_of(name)[:1]
+            for command in commands(self.sources.table(*of))
+        ]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean \\{near[0]}?" if near else ""
         return f"no number that is stored has this command{hint}"

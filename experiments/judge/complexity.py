@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
-from ssa.backbones.layers import ResizeTo
+from ssa.backbones.layers import PerChannelConv2d, ResizeTo
 from ssa.classifiers.parts.clustering import PrototypeProduct
 from ssa.classifiers.parts.prototypes import PrototypeAdapter
 from ssa.errors import ConfigurationError
@@ -238,6 +238,7 @@ COUNTERS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], int]] = {
     nn.ReLU: _of_output,
     nn.ReLU6: _of_output,
     nn.Upsample: _of_output,
+    PerChannelConv2d: _convolution,
     PrototypeAdapter: _adapter,
     PrototypeProduct: _product,
     ResizeTo: _of_output,

@@ -43,9 +43,10 @@ class TrainingJob:
     def __init__(self, command: list[str], variables: dict[str, str], folder: str) -> None:
         self.command, self.variables, self.folder = command, variables, folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._leaving = False  # asked to end, or queued again: Slurm's further signals say nothing
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_process": None}
+        return self.__dict__ | {"_process": None, "_leaving": False}
 
     def __call__(self) -> int:
         """Train; leaves by the training process's exit code (128 + n where signal n ended it)."""
@@ -86,11 +87,15 @@ class TrainingJob:
         """End the training process; what is to be queued again. submitit calls it."""
         from submitit.core.utils import DelayedSubmission
 
+        self._leaving = True
         self._end()
         self._note("queued again")
         return DelayedSubmission(self)
 
     def _asked_to_end(self, _number: int, _frame: FrameType | None) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
         self._end()
         said = subprocess.run(
             ["squeue", "--noheader", "-j", job_id(), "-o", "%T"],

@@ -27,8 +27,9 @@ def detection_lines(detection: Detection, jobs: int) -> list[str]:
             f"`./run_all.sh {name} --profile {detection.profile} --seeds 3` makes some."
         ]
     whose = "shipped" if detection.shipped else "your"
+    points = f"{detection.points:g} point{'' if detection.points == 1 else 's'}"
     lines = [
-        f"{name}, a gain of {detection.points:g} points, profile {detection.profile}: from a "
+        f"{name}, a gain of {points}, profile {detection.profile}: from a "
         f"deviation of {spread.deviation:.2f} points between seeds of a paired gain ({whose} runs, "
         f"{spread.num_pairs} pairs, {spread.freedom} degrees of freedom). The choice of images "
         f"alone makes ±{spread.images_alone:.2f} points, which no seed reduces."

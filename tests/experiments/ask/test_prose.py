@@ -42,16 +42,24 @@ claims:
 SKILLS = {"baseline": 0.4, "dice-0.5": 0.5, "full": 0.8}
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> Request:
-    """Three rows with three seeds each, as made areas have it."""
-    (tmp_path / "registry" / "tables").mkdir(parents=True)
-    (tmp_path / "registry" / "tables" / "quoted.yaml").write_text(TABLE)
-    request = stored_request("smoke", 3, tmp_path / "results", registry=[tmp_path / "registry"])
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three rows with three seeds each, as made areas have it. Do not write to it."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "registry" / "tables").mkdir(parents=True)
+    (folder / "registry" / "tables" / "quoted.yaml").write_text(TABLE)
+    request = stored_request("smoke", 3, folder / "results", registry=[folder / "registry"])
     for row, skill in SKILLS.items():
         fill(request, row, skill)
     export(result_of(request), request.workspace.results / "tables")
-    return request
+    return folder
+
+
+@pytest.fixture
+def stored(made: Path, tmp_path: Path) -> Request:
+    """The same, to be changed."""
+    shutil.copytree(made / "results", tmp_path / "results")
+    return stored_request("smoke", 3, tmp_path / "results", registry=[made / "registry"])
 
 
 def fill(request: Request, row_id: str, skill: float, **environment: object) -> None:

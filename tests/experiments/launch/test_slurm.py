@@ -154,8 +154,9 @@ def table_of(said: str) -> str:
     return "\n".join(line for line in said.splitlines() if "/tables/" not in line)
 
 
+@pytest.mark.parametrize("warning", ["USR2", "TERM"])
 def test_preemption_keeps_the_checkpoint_and_queues_the_run_again(
-    trained: Lab, undisturbed: Record, cluster: Cluster, tmp_path: Path
+    trained: Lab, undisturbed: Record, cluster: Cluster, tmp_path: Path, warning: str
 ) -> None:
     """As Slurm warns before a time limit, or before it gives the node to another."""
     lab = trained.blank(tmp_path)
@@ -163,7 +164,7 @@ def test_preemption_keeps_the_checkpoint_and_queues_the_run_again(
     folder = lab.store.folder(undisturbed.run_id)
     wait_until(folder.checkpoint.exists, "the first checkpoint")
     (job,) = jobs_of(lab).values()
-    cluster.say("scancel", "--signal=USR2", job)
+    cluster.say("scancel", f"--signal={warning}", job)
     wait_until(lambda: cluster.state(job) == "PENDING", "the job to be queued again")
     assert not folder.owner.exists()
     cluster.start_soon(job)
