@@ -6,10 +6,8 @@ with what tables call (benchmarks/coverage.py).
 
 The squared half-width is the sum of the two parts' squared half-widths, each at the interval's own
 confidence: t²(S − 1)·s²/S + t²(N − 1)·v. It covers at least as often as its parts do, whatever
-their shares, since the distribution function of a squared normal variable is concave.
-One t
-with Satterthwaite's degrees of freedom is as wide on the median and covers 87 % in its worst cell
-(benchmarks/coverage.py).
+their shares, since the distribution function of a squared normal variable is concave. One t with
+Satterthwaite's degrees of freedom is as wide on the median and covers 87 % in its worst cell.
 """
 
 from __future__ import annotations
