@@ -109,7 +109,8 @@ def test_the_wheel_holds_the_library_only_and_requires_torch_and_pydantic(wheel)
         assert f"ssa/{file}" in names
     needed = [Requirement(text) for text in metadata(wheel).get_all("Requires-Dist")]
     assert {r.name for r in needed if r.marker is None} == {"torch", "pydantic"}
-    assert set(metadata(wheel).get_all("Provides-Extra")) == {"mmseg", "lab", "slurm", "dev"}
+    extras = {"mmseg", "lab", "slurm", "tensorboard", "wandb", "mlflow", "share", "dev"}
+    assert set(metadata(wheel).get_all("Provides-Extra")) == extras
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import pytest
 from lab import Lab
 from samples import make_areas, make_spec, put
 
+from experiments.launch.crew import Outcome
 from experiments.launch.follow import SERVICES, follow, make_backend
 from experiments.launch.live_log import LiveLog, LogError, require
-from experiments.launch.local import Outcome
 from experiments.plan.plan import PlannedRun
 from experiments.store.folder import RunFolder
 from experiments.store.progress import Progress, write_progress
@@ -35,6 +35,9 @@ class Listener:
         self.told.append("started")
 
     def said(self, run: PlannedRun, sentence: str) -> None:
+        self.told.append(sentence)
+
+    def noted(self, sentence: str) -> None:
         self.told.append(sentence)
 
     def ended(self, outcome: Outcome) -> None:
