@@ -55,8 +55,8 @@ make_environment() {
     local began=$SECONDS
     if [ ! -x "$py" ]; then
       local python=${PYTHON:-python3}
-      "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-        die "Python 3.10 or newer is needed; name one with PYTHON=/path/to/python ./run_all.sh ..."
+      "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        die "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python ./run_all.sh ..."
       say "making $venv (once; one to three minutes)"
       "$python" -m venv "$venv" || die "$python could not make $venv; on Debian: apt-get install python3-venv."
     fi

@@ -54,7 +54,7 @@ def examine(workspace: Workspace) -> list[Finding]:
 
 def _software() -> Iterable[Finding]:
     version = platform.python_version()
-    yield Finding("python", f"{version}, {sys.executable}", sys.version_info >= (3, 10))
+    yield Finding("python", f"{version}, {sys.executable}", sys.version_info >= (3, 11))
     for name in NEEDED:
         there = _version(name)
         mend = "not installed; delete .venv and give any command again"

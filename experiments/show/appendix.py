@@ -164,7 +164,7 @@ def _requirements(artefact: Artefact, profile: str) -> Iterator[str]:
     torch = re.search(r"^torch==\S+", (PROJECT / "requirements" / "torch.txt").read_text(), re.M)
     locked = (PROJECT / "requirements" / "lock.txt").read_text().count("==")
     yield (
-        f"Software: Linux, Python 3.10 or newer, {torch.group() if torch else 'torch'} and "
+        f"Software: Linux, Python 3.11 or newer, {torch.group() if torch else 'torch'} and "
         f"{locked} packages at exact versions (requirements/lock.txt); a C compiler makes the "
         "losses fast. Licence: Apache-2.0."
     )
