@@ -41,7 +41,7 @@ def test_every_claim_stands_there_with_its_verdict_and_command(made: tuple[Reque
                 part,
             ), claim.id
         assert re.search(r"^\d+ runs, about \d+ min\.$", part, re.MULTILINE), table.name
-    for words in ("torch==", "No GPU is needed", "GPU-hours", "Python 3.10"):
+    for words in ("torch==", "No GPU is needed", "GPU-hours", "Python 3.11"):
         assert words in text
 
 
