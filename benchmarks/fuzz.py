@@ -1,12 +1,13 @@
 """Readers and what is made to break them: bytes, cuts, flips, and whole files that say too much.
 
-``benchmarks/faults.py`` gives every reader 10,000 inputs, the suite some hundred. Each input ends
-in a value or in one of the errors that the reader's text names; nothing in it is executed, nothing
+The suite gives every reader a hundred inputs, :func:`fuzz` as many as are asked for. Each ends in
+a value or in one of the errors that the reader's text names; nothing in it is executed, nothing
 is written, and memory is bounded.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -106,17 +107,22 @@ def odd_json(document: Any, chance: Random) -> Any:
     for _ in range(chance.choice((1, 1, 2, 3))):
         holder, key = _place(document, chance)
         if holder is None:
-            return chance.choice(HOSTILE)
+            return _hostile(chance)
         act = chance.choice(("replaced", "replaced", "removed", "added", "deep"))
         if act == "removed":
             del holder[key]
         elif act == "added" and isinstance(holder, dict):
-            holder[str(chance.choice(HOSTILE))] = chance.choice(HOSTILE)
+            holder[str(_hostile(chance))] = _hostile(chance)
         elif act == "deep":
             holder[key] = nested(chance.choice((5, 60, 400)))
         else:
-            holder[key] = chance.choice(HOSTILE)
+            holder[key] = _hostile(chance)
     return document
+
+
+def _hostile(chance: Random) -> Any:
+    """A value of its own: what is put into it later must not stand in the next input."""
+    return copy.deepcopy(chance.choice(HOSTILE))
 
 
 def nested(levels: int) -> Any:
