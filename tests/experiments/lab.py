@@ -340,11 +340,13 @@ def trainers_of(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether any thread is left; the first may be a zombie while others still hold its locks."""
     try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return state != "Z" or len(threads) > 1
 
 
 def assert_clear(process: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
