@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from experiments.errors import StoreError
 from experiments.machine import PRINTED
@@ -55,18 +55,29 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with os.fdopen(handle, "wb") as file, replacing(path, Path(name), file):
+            file.write(raw)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, temporary: Path, file: IO[bytes]) -> Iterator[None]:
+    """Flush what is written to ``file`` to the disk and rename it into place, or leave no trace.
+
+    Args:
+        path: what is replaced.
+        temporary: the open file's place, in the same folder.
+        file: open for writing.
+    """
+    try:
+        yield
+        file.flush()
+        os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def strict_json(document: Any, what: str, **layout: Any) -> str:

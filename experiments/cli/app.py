@@ -289,7 +289,8 @@ def bench(
 
     from experiments.machine import PROJECT, module_command
 
-    known = sorted(path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py"))
+    sources = (PROJECT / "benchmarks").glob("[a-z]*.py")
+    known = sorted(path.stem for path in sources if "\ndef main(" in path.read_text("utf-8"))
     if name not in known:
         raise UnknownNameError("benchmark", name, known)
     command = module_command(f"benchmarks.{name}", *context.args)

@@ -22,6 +22,7 @@ from typing import IO
 
 from experiments.errors import SsaError
 from experiments.files import writing
+from ssa.released.manifest import sha256_of
 
 MANIFEST = "manifest-sha256.txt"
 #: what a bundle may hold: files, and bytes of all of them
@@ -39,15 +40,6 @@ _Opener = Callable[[str], IO[bytes]]
 
 class BundleError(SsaError):
     """A bundle that cannot be made, or one that is damaged or not safe to unpack."""
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 (hex) of a file, which need not fit into memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def manifest_of(folder: Path) -> str:

@@ -28,11 +28,12 @@ from typing import Any, NamedTuple
 
 from experiments.declare.training import ProtocolName
 from experiments.errors import CorruptRecordError, StoreError
-from experiments.files import read_bounded, sync_folder, write_atomically, writing
+from experiments.files import read_bounded, replacing, write_atomically, writing
 from experiments.store.folder import RunFolder
 from experiments.store.lock import run_lock
 from experiments.store.records import Record, seal, unseal
 from experiments.store.store import MOST_OF_A_RECORD, Store, read_record, set_file_aside
+from ssa.released.manifest import sha256_of
 
 VARIANTS = "variants"
 #: a record and what it cannot do without
@@ -410,19 +411,11 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _file_sha(path: Path) -> str:
-    with path.open("rb") as file:
-        sha = hashlib.sha256()
-        while part := file.read(1 << 20):
-            sha.update(part)
-    return sha.hexdigest()
-
-
 def _chosen(paths: Sequence[Path]) -> Callable[[], bytes | Path]:
     """Of several files of the same use one, by its content."""
     if len(paths) == 1:
         return lambda: paths[0]
-    return lambda: min(paths, key=_file_sha)
+    return lambda: min(paths, key=sha256_of)
 
 
 def _same(path: Path, content: bytes | Path) -> bool:
@@ -430,7 +423,7 @@ def _same(path: Path, content: bytes | Path) -> bool:
         return path.stat().st_size == len(content) and path.read_bytes() == content
     if path == content:
         return True
-    return path.stat().st_size == content.stat().st_size and _file_sha(path) == _file_sha(content)
+    return path.stat().st_size == content.stat().st_size and sha256_of(path) == sha256_of(content)
 
 
 def _is_record_alone(top: Path, contents: Mapping[str, bytes | Path]) -> bool:
@@ -466,17 +459,12 @@ def _copy(source: Path, path: Path) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            with os.fdopen(handle, "rb") as reading, temporary.open("wb") as file:
-                shutil.copyfileobj(reading, file, 1 << 20)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with (
+            os.fdopen(handle, "rb") as reading,
+            temporary.open("wb") as file,
+            replacing(path, temporary, file),
+        ):
+            shutil.copyfileobj(reading, file, 1 << 20)
 
 
 def _drop(top: Path, contents: Mapping[str, bytes | Path]) -> None:
