@@ -90,6 +90,7 @@ class TableView:
     source: str
     description: str
     of_paper: bool  # False: a study of ours
+    short: str  # "Table 8", "Controls"
     columns: tuple[str, ...]
     seeds: tuple[int, ...]
     seed_deviation: float | None
@@ -212,11 +213,21 @@ class SceneView:
 
 
 @dataclass(frozen=True)
+class PaperView:
+    """Whose tables these are."""
+
+    name: str  # of the method
+    title: str
+    venue: str
+    url: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
     version: str  # of the project
-    paper_items: tuple[str, ...]  # tables of the paper
+    paper: PaperView
     profiles: tuple[ProfileView, ...]
     runs: dict[str, RunView]
     configs: dict[str, dict[str, Any]]  # resolved specs without their seeds, by digest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from analysis.report.data import (
     ClaimView,
     GainView,
     NumberView,
+    PaperView,
     ProfileView,
     ReportData,
     RowState,
@@ -29,7 +31,7 @@ from analysis.report.exhibits import Scenes, figures
 from experiments.ask.why import latencies
 from experiments.declare.metrics import METRICS
 from experiments.declare.profile import Profile
-from experiments.declare.registry import ExperimentRegistry, paper_items
+from experiments.declare.registry import STUDY, ExperimentRegistry
 from experiments.declare.table import Table
 from experiments.errors import CorruptRecordError, StoreError
 from experiments.judge.assemble import RowResult, TableResult
@@ -75,7 +77,7 @@ class Request:
             UnknownNameError: there is no such table.
         """
         if not self.items:
-            paper = [name for name in paper_items() if name in self.registry.tables]
+            paper = [n for n in self.registry.paper.tables if n in self.registry.tables]
             own = [name for name in self.registry.tables if name not in paper]
             return [self.registry.tables[name] for name in (*paper, *own)]
         return [self.registry.table(name) for name in self.items]
@@ -141,9 +143,10 @@ def gather(request: Request) -> ReportData:
         for run_id, record in stored.records.items()
         if record.spec.profile in names or not request.profiles
     }
+    paper = request.registry.paper
     return ReportData(
         version=_version(),
-        paper_items=paper_items(),
+        paper=PaperView(paper.name, paper.title, paper.venue, str(paper.url)),
         profiles=tuple(profiles),
         runs=runs,
         configs=configs,
@@ -237,7 +240,8 @@ def _table(result: TableResult, request: Request) -> TableView:
         title=table.title,
         source=table.source,
         description=" ".join(table.description.split()),
-        of_paper=table.name in paper_items(),
+        of_paper=table.name in request.registry.paper.tables,
+        short=_heading(table.name),
         columns=tuple(table.columns),
         seeds=result.seeds,
         seed_deviation=result.seed_deviation,
@@ -396,6 +400,15 @@ def _kept(things: dict[str, Any], thing: Any) -> str:
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
     things.setdefault(key, thing)
     return key
+
+
+def _heading(name: str) -> str:
+    """``table8`` → "Table 8"; another's name in words."""
+    numbered = re.fullmatch(r"table0*(\d+)", name)
+    if numbered:
+        return f"Table {numbered[1]}"
+    words = name.removeprefix(STUDY).replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
 
 
 def _version() -> str:

@@ -58,7 +58,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(
-        "Regenerate the tables and figures of SSA-Seg (NeurIPS 2024). "
+        "Regenerate the tables and figures of the paper that the registry declares. "
         "Name an item (table8, all) or one of the verbs below."
     ),
 )
@@ -230,7 +230,7 @@ def list_(registry: RegistryOption = None) -> None:
 
     from experiments.declare.extensions import own_names
     from experiments.declare.load import load_registry
-    from experiments.declare.registry import STUDY, paper_items
+    from experiments.declare.registry import STUDY
     from experiments.show.terminal import make_console
 
     loaded, console = load_registry(registry or []), make_console()
@@ -238,10 +238,11 @@ def list_(registry: RegistryOption = None) -> None:
         **{n: f"{table.title} ({len(table.rows)} rows)" for n, table in loaded.tables.items()},
         **{n: figure.title for n, figure in loaded.figures.items()},
     }
-    others = [name for name in declared if name not in paper_items()]
+    paper = loaded.paper
+    others = [name for name in declared if name not in paper.items]
     studies = [name for name in others if name.startswith(STUDY)]
     groups = {
-        "The paper's tables and figures": paper_items(),
+        f"{paper.name} ({paper.venue}), tables and figures": paper.items,
         "Studies of ours": studies,
         "Others": [name for name in others if name not in studies],
     }
@@ -394,7 +395,6 @@ def expand(arguments: list[str]) -> list[str]:
         UnknownNameError: neither a verb nor an item.
     """
     from experiments.declare.load import load_registry
-    from experiments.declare.registry import paper_items
 
     verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     verbs += [str(group.name) for group in app.registered_groups]
@@ -403,7 +403,7 @@ def expand(arguments: list[str]) -> list[str]:
     extra = [Path(b) for a, b in itertools.pairwise(arguments) if a == "--registry"]
     extra += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--registry=")]
     loaded = load_registry(extra)
-    items = [*loaded.tables, *loaded.figures, *paper_items(), "all"]
+    items = [*loaded.tables, *loaded.figures, *loaded.paper.items, "all"]
     if arguments[0] not in items:
         names = [verb for verb in verbs if verb != "run"]
         raise UnknownNameError("item or verb", arguments[0], dict.fromkeys([*items, *names]))

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from experiments.declare.extensions import take_up
 from experiments.declare.figure import Figure
 from experiments.declare.model import ModelCard
+from experiments.declare.paper import FILE, Paper
 from experiments.declare.profile import Profile, Protocol
 from experiments.declare.protocol import check_protocols
 from experiments.declare.registry import ExperimentRegistry, T
@@ -22,7 +23,8 @@ from experiments.errors import RegistryError, UnknownNameError
 from experiments.machine import PROJECT
 from ssa.validation import first_problem
 
-HERE = PROJECT / "experiments"
+#: the project's own registry folder
+OWN = PROJECT / "experiments"
 #: folders of YAML files, one a thing
 DECLARED = ("tables", "figures", "models", "profiles", "protocols", "datasets")
 #: every folder of a registry that is read
@@ -34,7 +36,8 @@ def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
 
     A folder holds ``tables/``, ``figures/``, ``models/``, ``profiles/``, ``protocols/`` and
     ``datasets/``, each optional, with one YAML file a thing, and ``classifiers/`` with Python
-    files, which are imported. Two things of one name are an error, wherever they stand.
+    files, which are imported. Two things of one name are an error, wherever they stand. A folder
+    with a ``paper.yaml`` is another paper's: its tables and figures stand in place of ours.
 
     Raises:
         RegistryError: a file that is not valid, or a name that is taken.
@@ -49,10 +52,18 @@ def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
 def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
     for folder in extra:
         _check_layout(folder)
-    folders = (HERE, *extra)
+    folders = (OWN, *extra)
+    papers = [folder for folder in folders if (folder / FILE).is_file()]
+    if len(papers) > 2:
+        raise RegistryError(
+            f"{papers[1] / FILE} and {papers[2] / FILE} both declare a paper; name one of the "
+            "folders at a time."
+        )
+    exhibiting = folders if papers == [OWN] else extra
     registry = ExperimentRegistry(
-        tables=_read_all(folders, "tables", Table),
-        figures=_read_all(folders, "figures", Figure),
+        paper=_read(papers[-1] / FILE, Paper),
+        tables=_read_all(exhibiting, "tables", Table),
+        figures=_read_all(exhibiting, "figures", Figure),
         models=_read_all(folders, "models", ModelCard),
         profiles=_read_all(folders, "profiles", Profile),
         protocols=_read_all(folders, "protocols", Protocol),
@@ -85,7 +96,7 @@ def _check_layout(folder: Path) -> None:
             f"holds it: --registry {folder.parent}"
         )
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".yaml", ".yml"):
+        if path.suffix in (".yaml", ".yml") and path.name != FILE:
             raise RegistryError(
                 f"{path} is read by nobody here; move it into one of {', '.join(DECLARED)}."
             )

@@ -272,17 +272,20 @@ class _Notes:
 
     @torch.no_grad()
     def _relate(self, classifier: PixelClassifier, features: Tensor, labels: list[Tensor]) -> None:
-        from ssa.classifiers.ssa import SSAClassifier
         from ssa.losses.distillation import relation_matrix
 
-        if not (isinstance(classifier, SSAClassifier) and classifier.config.semantic_adaptation):
-            return
-        self.relation_scale = scale = classifier.config.relation_scale
+        if not hasattr(classifier.config, "relation_scale"):
+            return  # this classifier knows no relations between classes
+        scale = classifier.config.relation_scale
         student = classifier.inspect(features).semantic_prototypes
-        assert student is not None
+        if student is None:
+            return
+        self.relation_scale = scale
         matrices = {"student": student}
-        if classifier.teacher is not None and len({label.shape for label in labels}) == 1:
-            taught = classifier.inspect_teacher(features, torch.stack(labels).to(features.device))
+        teach = getattr(classifier, "inspect_teacher", None)
+        taught_alike = len({label.shape for label in labels}) == 1
+        if teach and getattr(classifier, "teacher", None) is not None and taught_alike:
+            taught = teach(features, torch.stack(labels).to(features.device))
             matrices["teacher"] = taught.semantic_prototypes
         for whose, prototypes in matrices.items():
             prototypes = prototypes.expand(len(features), -1, -1).double()
