@@ -95,6 +95,7 @@ class TableView:
     seeds: tuple[int, ...]
     seed_deviation: float | None
     rows: tuple[RowView, ...]
+    texts: dict[str, str]  # "LaTeX", "CSV": the table as it is exported
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ class ReportData:
 
     version: str  # of the project
     paper: PaperView
+    shipped: bool  # the project's own runs: the reader has none
     profiles: tuple[ProfileView, ...]
     runs: dict[str, RunView]
     configs: dict[str, dict[str, Any]]  # resolved specs without their seeds, by digest

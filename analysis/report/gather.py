@@ -44,7 +44,7 @@ from experiments.plan.request import Request as Call
 from experiments.plan.request import seeds_option
 from experiments.plan.stored_rows import StoredResolver, StoredRows
 from experiments.show.claims import show_numbers, show_outlook
-from experiments.show.export import DEFAULT_PROFILE
+from experiments.show.export import DEFAULT_PROFILE, to_csv, to_latex
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -61,6 +61,7 @@ class Request:
         profiles: names, in the order of the page; none: every profile that has a record.
         items: names of tables; none: all.
         folders: of the user's registry, for the commands that the page prints.
+        shipped: the results are the project's own, shown because the reader has none.
     """
 
     registry: ExperimentRegistry
@@ -68,6 +69,7 @@ class Request:
     profiles: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
+    shipped: bool = False
 
     @property
     def tables(self) -> list[Table]:
@@ -147,6 +149,7 @@ def gather(request: Request) -> ReportData:
     return ReportData(
         version=_version(),
         paper=PaperView(paper.name, paper.title, paper.venue, str(paper.url)),
+        shipped=request.shipped,
         profiles=tuple(profiles),
         runs=runs,
         configs=configs,
@@ -246,6 +249,7 @@ def _table(result: TableResult, request: Request) -> TableView:
         seeds=result.seeds,
         seed_deviation=result.seed_deviation,
         rows=tuple(_row(result, row, request) for row in result.rows),
+        texts={"LaTeX": to_latex(result), "CSV": to_csv(result)},
     )
 
 

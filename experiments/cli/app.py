@@ -309,13 +309,16 @@ def report(
     data_root: DataRootOption = DEFAULT_DATA_ROOT,
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
+    site: Annotated[
+        Path | None, typer.Option(help="Write a page a table into this folder instead.")
+    ] = None,
 ) -> None:
     """Write results/report/index.html: one page with the whole state of the reproduction.
 
     Reads what is stored and trains nothing. The page loads nothing from anywhere.
     """
     given = {"profile": profile, "registry": registry, "data-root": data_root, "results": results}
-    _hand_on("analysis.report", items, given)
+    _hand_on("analysis.report", items, given | {"site": site})
 
 
 @app.command()
