@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 from enum import Enum
 from pathlib import Path
@@ -48,6 +49,8 @@ from experiments.machine import print_what_can_be_printed
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from experiments.plan.request import Request
 
 USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
@@ -413,9 +416,16 @@ def expand(arguments: list[str]) -> list[str]:
     return ["run", *arguments]
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
     print_what_can_be_printed()  # a locale may lack "–"
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does, whatever is under way
+        if signal.getsignal(number) == signal.SIG_DFL:  # under nohup a terminal may close
+            signal.signal(number, _interrupt)
     try:
         completion.answer_shells()
         code = app(
