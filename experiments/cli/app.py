@@ -158,7 +158,7 @@ def plan(
         if item in request.registry.figures:
             raise UnclearNameError(
                 f"{item} is a figure; --detect is about the gains of a table: "
-                "`./run_all.sh plan table8 --detect 1.0`."
+                f"`./run_all.sh plan {next(iter(request.registry.tables), 'TABLE')} --detect 1.0`."
             )
         raise typer.Exit(show_detection(request, item, detect, make_console()))
     if figure := request.registry.figures.get(item):
@@ -193,7 +193,7 @@ def decide(
     if item in request.registry.figures:
         raise UnclearNameError(
             f"{item} is a figure, which claims nothing; decide takes a table: "
-            "`./run_all.sh decide table9`."
+            f"`./run_all.sh decide {next(iter(request.registry.tables), 'TABLE')}`."
         )
     try:
         seconds = parse_duration(budget) if budget else None
@@ -334,9 +334,7 @@ def notebooks(
         Path | None, typer.Option(help="Default: results if it holds a run, or results/reference.")
     ] = None,
     registry: RegistryOption = None,
-    row: Annotated[
-        str | None, typer.Option(help="That the tour follows, e.g. table9/lg-lsd.")
-    ] = None,
+    row: Annotated[str | None, typer.Option(help="That the tour follows: TABLE/ROW.")] = None,
     jobs: JobsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: RESULTS/notebooks.")] = None,
 ) -> None:
@@ -369,7 +367,9 @@ def complexity(
             help="Name of a model file; `list` shows them.", autocompletion=completion.models
         ),
     ],
-    classifier: Annotated[str, typer.Option(help="Beside softmax, its baseline.")] = "ssa",
+    classifier: Annotated[
+        str | None, typer.Option(help="Default: the paper's method; beside its baseline.")
+    ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 150,
     size: Annotated[int, typer.Option(min=1, help="Side of the input, pixels.")] = 512,
     depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
@@ -380,8 +380,10 @@ def complexity(
     from experiments.show.breakdown import show_breakdown
     from experiments.show.console import make_console
 
-    card = load_registry(registry or []).model(model)
-    show_breakdown(make_console(), card, classifier, classes, size, depth)
+    loaded = load_registry(registry or [])
+    chosen, baseline = classifier or loaded.paper.method, loaded.paper.baseline
+    card = loaded.model(model)
+    show_breakdown(make_console(), card, (chosen, baseline), classes, size, depth)
 
 
 app.command()(evaluate.evaluate)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from experiments.declare.base import Declared
 from experiments.declare.extensions import take_up
 from experiments.declare.figure import Figure
 from experiments.declare.model import ModelCard
@@ -22,6 +24,8 @@ from experiments.declare.yaml_files import read_yaml
 from experiments.errors import RegistryError, UnknownNameError
 from experiments.machine import PROJECT
 from ssa.validation import first_problem
+
+D = TypeVar("D", bound=Declared)
 
 #: the project's own registry folder
 OWN = PROJECT / "experiments"
@@ -36,11 +40,14 @@ def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
 
     A folder holds ``tables/``, ``figures/``, ``models/``, ``profiles/``, ``protocols/`` and
     ``datasets/``, each optional, with one YAML file a thing, and ``classifiers/`` with Python
-    files, which are imported. Two things of one name are an error, wherever they stand. A folder
-    with a ``paper.yaml`` is another paper's: its tables and figures stand in place of ours.
+    files, which are imported. Two things of one name are an error, wherever they stand.
+
+    A folder with a ``paper.yaml`` is another paper's: its tables and figures stand in place of
+    ours, and our profiles that compare with our paper are gone; networks, data sets and the other
+    profiles stay.
 
     Raises:
-        RegistryError: a file that is not valid, or a name that is taken.
+        RegistryError: a file that is not valid, a name that is taken, or two publications.
     """
     folders = tuple(Path(folder).resolve() for folder in extra)
     registry = _load_registry(folders)
@@ -53,21 +60,20 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
     for folder in extra:
         _check_layout(folder)
     folders = (OWN, *extra)
-    papers = [folder for folder in folders if (folder / FILE).is_file()]
-    if len(papers) > 2:
-        raise RegistryError(
-            f"{papers[1] / FILE} and {papers[2] / FILE} both declare a paper; name one of the "
-            "folders at a time."
-        )
-    exhibiting = folders if papers == [OWN] else extra
+    about = _folder_of_the_paper(extra)
+    paper = _read(about / FILE, Paper)
+    of_paper = folders if about == OWN else extra
+    tables = _read_all(of_paper, "tables", Table)
     registry = ExperimentRegistry(
-        paper=_read(papers[-1] / FILE, Paper),
-        tables=_read_all(exhibiting, "tables", Table),
-        figures=_read_all(exhibiting, "figures", Figure),
+        tables=MappingProxyType(
+            {name: table.model_copy(update={"paper": paper}) for name, table in tables.items()}
+        ),
+        figures=_read_all(of_paper, "figures", Figure),
         models=_read_all(folders, "models", ModelCard),
-        profiles=_read_all(folders, "profiles", Profile),
+        profiles=_read_all(folders, "profiles", Profile, without=_papers_own(about)),
         protocols=_read_all(folders, "protocols", Protocol),
         folders=extra,
+        paper=paper,
     )
     for table in registry.tables.values():
         for row in table.rows:
@@ -81,6 +87,22 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
         _check_rows(figure, registry.tables)
     check_protocols(registry)
     return registry
+
+
+def _folder_of_the_paper(extra: Sequence[Path]) -> Path:
+    """Where the publication is declared: the user's folder that does, else ours."""
+    declaring = [folder for folder in extra if (folder / FILE).is_file()]
+    if len(declaring) > 1:
+        raise RegistryError(
+            f"{declaring[0] / FILE} and {declaring[1] / FILE} both declare a paper; name one of "
+            "the folders at a time."
+        )
+    return declaring[0] if declaring else OWN
+
+
+def _papers_own(about: Path) -> Callable[[Path, Profile], bool]:
+    """Which profiles go with another publication: ours that compare with our paper."""
+    return lambda folder, profile: folder == OWN and about != OWN and profile.compares_with_paper
 
 
 def _check_layout(folder: Path) -> None:
@@ -128,12 +150,19 @@ def _check_rows(figure: Figure, tables: Mapping[str, Table]) -> None:
             raise RegistryError(f"Figure {figure.name}: {unknown}")
 
 
-def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[str, T]:
+def _read_all(
+    folders: Sequence[Path],
+    kind: str,
+    schema: type[T],
+    without: Callable[[Path, T], bool] = lambda folder, thing: False,
+) -> Mapping[str, T]:
     things: dict[str, T] = {}
     origin: dict[str, Path] = {}
     for folder in folders:
         for path in sorted((folder / kind).glob("*.yaml")):
             thing = _read(path, schema)
+            if without(folder, thing):
+                continue
             name: str = thing.name  # type: ignore[attr-defined]
             if name in things:
                 raise RegistryError(
@@ -143,7 +172,7 @@ def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[st
     return MappingProxyType(things)
 
 
-def _read(path: Path, schema: type[T]) -> T:
+def _read(path: Path, schema: type[D]) -> D:
     try:
         return schema.model_validate(read_yaml(path))
     except ValidationError as error:

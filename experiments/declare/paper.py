@@ -21,6 +21,11 @@ class Paper(Declared):
     figures: tuple[PlainName, ...] = ()
     method: PlainName  # the paper's classifier and the one that it starts from, by our names
     baseline: PlainName = "softmax"
+    #: percent points of mIoU that the paper says two runs may differ by; None: it does not
+    stated_error: float | None = Field(default=None, ge=0)
+    macs_note: str = ""  # under a table of counts, at the rows of the method
+    #: how the commands of ``export --macros`` begin
+    macros: str = Field(default="Lab", pattern=r"^[A-Z][A-Za-z]*$")
 
     @model_validator(mode="after")
     def _once(self) -> Paper:
@@ -33,3 +38,9 @@ class Paper(Declared):
     def items(self) -> tuple[str, ...]:
         """Every table and figure by the name that the command line takes."""
         return (*self.tables, *self.figures)
+
+
+#: of a table that was not read from a registry
+NO_PAPER = Paper(
+    name="none", title="none", venue="", url=HttpUrl("https://example.org"), method="softmax"
+)

@@ -11,6 +11,7 @@ from experiments.declare.base import Declared, PlainName
 from experiments.declare.claims import Claim
 from experiments.declare.metrics import ColumnName, check_column
 from experiments.declare.network import NetworkConfig, Settings
+from experiments.declare.paper import NO_PAPER, Paper
 
 #: side of the square input in pixels, as the paper counts (Table 1)
 SIDE = 512
@@ -99,6 +100,7 @@ class Table(Declared):
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
     claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict
+    paper: Paper = NO_PAPER  # set where the registry is read, from paper.yaml
 
     @model_validator(mode="after")
     def _consistent(self) -> Table:

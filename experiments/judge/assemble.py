@@ -8,7 +8,6 @@ from functools import cache
 
 import numpy as np
 
-from experiments.declare.profile import Profile
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
@@ -121,8 +120,10 @@ def assemble(
                 gain=_gain(row, baseline, evidence) if gains and not incomparable else None,
                 incomparable=incomparable,
                 reference=reference_miou,
-                versus_paper=_versus_paper(row, miou, planned.profile, deviation),
-                versus_reference=_versus_reference(row_id, measured, shipped),
+                versus_paper=_versus_paper(row, miou, planned, deviation),
+                versus_reference=_versus_reference(
+                    row_id, measured, shipped, planned.table.paper.stated_error
+                ),
                 counts=count_cells(
                     row.row,
                     counts.get(row_id) if counts else None,
@@ -188,28 +189,33 @@ def _summary(mious: Sequence[float]) -> Summary | None:
 
 
 def _versus_paper(
-    row: PlannedRow, miou: Summary | None, profile: Profile, deviation: float | None
+    row: PlannedRow, miou: Summary | None, planned: PlannedTable, deviation: float | None
 ) -> Verdict:
     if row.blocked and miou is None:
         return Verdict("blocked", row.absent[0])
     return against_paper(
         miou.median if miou else None,
         row.row.reported.miou,
-        profile=profile.name,
-        comparable=profile.compares_with_paper,
+        profile=planned.profile.name,
+        comparable=planned.profile.compares_with_paper,
         noise=noise_of_difference(deviation, miou.num_seeds if miou else 1, 1),
+        stated_error=planned.table.paper.stated_error,
     )
 
 
 def _versus_reference(
-    row_id: str, measured: Mapping[str, list[float]], shipped: Mapping[str, list[float]]
+    row_id: str,
+    measured: Mapping[str, list[float]],
+    shipped: Mapping[str, list[float]],
+    stated_error: float | None,
 ) -> Verdict:
     """Of the means over the seeds; the table's other rows lend their deviation."""
     ours, theirs = measured[row_id], shipped[row_id]
     if not ours or not theirs:
         means = (float(np.mean(values)) if values else None for values in (ours, theirs))
-        return against_reference(*means, noise=0.0)
+        return against_reference(*means, noise=0.0, stated_error=stated_error)
     taken = {tuple(ours), tuple(theirs)}
     lenders = {tuple(own) for rows in (measured, shipped) for own in rows.values()} - taken
     noise = noise_between(ours, theirs, sorted(lenders), FALSE_ALARMS)
-    return against_reference(float(np.mean(ours)), float(np.mean(theirs)), noise=noise)
+    means_of = (float(np.mean(ours)), float(np.mean(theirs)))
+    return against_reference(*means_of, noise=noise, stated_error=stated_error)

@@ -206,7 +206,8 @@ def test_a_folder_where_a_file_should_be(folder: Path) -> None:
 def test_the_fast_parser_reads_the_same_as_the_safe_one() -> None:
     for path in (Path(__file__).resolve().parents[3] / "experiments" / "tables").glob("*.yaml"):
         table = SHIPPED.table(yaml.safe_load(path.read_text())["name"])
-        assert table == type(table).model_validate(yaml.safe_load(path.read_text()))
+        read = type(table).model_validate(yaml.safe_load(path.read_text()))
+        assert table == read.model_copy(update={"paper": SHIPPED.paper})
 
 
 def test_profiles_differ_in_size_not_in_the_way_they_count() -> None:
