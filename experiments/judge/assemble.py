@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from experiments.declare.metrics import METRICS
 from experiments.declare.profile import Profile
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
@@ -75,6 +76,18 @@ class TableResult:
     def complete(self) -> bool:
         """Whether every row has a record for every seed."""
         return all(row.complete for row in self.rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metrics with a column: those that the table names, then those that its data bring."""
+        brought = (
+            name
+            for name, metric in METRICS.items()
+            if metric.where_measured
+            for row in self.rows
+            if name in row.counts and row.counts[name].measured is not None
+        )
+        return tuple(dict.fromkeys((*self.table.columns, *brought)))
 
 
 def assemble(

@@ -86,7 +86,7 @@ def _of_row(result: TableResult, row: RowResult) -> Iterator[tuple[str, Quantity
     yield "reported", Quantity(row.row.reported.miou)
     for name, cell in row.counts.items():
         metric = METRICS[name]
-        if metric.always_exported or name in result.table.columns:
+        if metric.always_exported or name in result.columns:
             yield name, Quantity(cell.measured, digits=metric.digits)
             yield f"reported_{name}", Quantity(cell.reported, digits=metric.paper_digits)
 
