@@ -27,6 +27,7 @@ from experiments.judge.statistics import (
 )
 from experiments.judge.verdict import FALSE_ALARMS, Verdict, against_paper, against_reference
 from experiments.plan.plan import PlannedRow, PlannedTable
+from experiments.store.distances import read_distances
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -159,7 +160,14 @@ def evidence_of(planned: PlannedTable, store: Store) -> Evidence:
     """What is judged by: the finished runs of a planned table and their areas, read when needed."""
     records = {row.row.id: row.records for row in planned.rows}
     scored = cache(lambda run: ScoredRun(store.read_areas(run)))
-    return Evidence(planned.table, records, scored, sequential=planned.sequential)
+    return Evidence(
+        planned.table,
+        records,
+        scored,
+        sequential=planned.sequential,
+        areas=store.read_areas,
+        distances=lambda record: read_distances(store, record),
+    )
 
 
 def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> str | None:
