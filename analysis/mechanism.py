@@ -103,52 +103,52 @@ def gain_by_part(runs: PairedAreas, parts: int = PARTS) -> Values:
     means = np.full((runs.num_seeds, parts), np.nan)
     for seed, (gain, far) in enumerate(zip(gains, np.broadcast_to(distance, gains.shape))):
         known = ~(np.isnan(gain) | np.isnan(far))
-        found: list[list[Values]] = [[] for _ in range(parts)]
+        by_part: list[list[Values]] = [[] for _ in range(parts)]
         for k in np.flatnonzero(known.sum(0) >= FEWEST_IMAGES):
             own = gain[known[:, k], k]
             order = np.argsort(far[known[:, k], k], kind="stable")
             for part, images in enumerate(np.array_split(order, parts)):
-                found[part].append(own[images] - own.mean())
-        if all(found):
-            means[seed] = [np.concatenate(each).mean() for each in found]
+                by_part[part].append(own[images] - own.mean())
+        if all(by_part):
+            means[seed] = [np.concatenate(each).mean() for each in by_part]
     return means
 
 
 def draw(material: Material) -> Drawn:
     """Three panels with a point a class, and one with a class's images by their distance."""
-    found = mechanism_of(material)
+    mechanism = mechanism_of(material)
     style = material.drawing.style
     figure = new_figure(style, 4.3 if style == "text" else 7.6)
     panels = figure.subplots(*((2, 2) if style == "text" else (4, 1))).ravel()
     label, base = material.others[0].label, material.baseline.label
     for by, axes in zip(_LABELS, panels):
-        _draw_classes(axes, found, by, material.baseline.records[0].class_names)
+        _draw_classes(axes, mechanism, by, material.baseline.records[0].class_names)
         axes.set_xlabel(_LABELS[by].format(base))
         axes.set_ylabel(f"gain of {label} in IoU, points")
-        axes.set_title(_headline("over classes", found.trends[by]), loc="left")
+        axes.set_title(_headline("over classes", mechanism.trends[by]), loc="left")
     last = panels[-1]
     last.axhline(0, color=GREY, linewidth=0.6)
-    draw_spread(last, np.arange(1, PARTS + 1), found.parts, OTHERS[0], label)
+    draw_spread(last, np.arange(1, PARTS + 1), mechanism.parts, OTHERS[0], label)
     last.set_xticks(range(1, PARTS + 1), ["nearest", *[""] * (PARTS - 2), "farthest"])
     last.set_xlabel(f"the class's images, in fifths by their distance in {base}")
     last.set_ylabel("gain over the class's mean, points")
-    last.set_title(_headline("within classes", found.within["distance"]), loc="left")
-    return Drawn(figure, mechanism_frame(material, found), _note(material, found))
+    last.set_title(_headline("within classes", mechanism.within["distance"]), loc="left")
+    return Drawn(figure, mechanism_frame(material, mechanism), _note(material, mechanism))
 
 
 def _draw_classes(
-    axes: Axes, found: Mechanism, by: ClassProperty, class_names: tuple[str, ...]
+    axes: Axes, mechanism: Mechanism, by: ClassProperty, class_names: tuple[str, ...]
 ) -> None:
     """A point a class at the means over the seeds, a line from the lowest to the highest seed."""
     import seaborn  # half a second that other figures need not wait for
 
-    gains, places = _over_seeds(found.gains), _over_seeds(found.places[by])
+    gains, places = _over_seeds(mechanism.gains), _over_seeds(mechanism.places[by])
     known = np.flatnonzero(np.isfinite(gains) & np.isfinite(places))
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.vlines(
         places[known],
-        found.gains[:, known].min(0),
-        found.gains[:, known].max(0),
+        mechanism.gains[:, known].min(0),
+        mechanism.gains[:, known].max(0),
         color="0.75",
         linewidth=0.7,
     )
@@ -188,9 +188,9 @@ def _numbers(trend: ClassTrend | None) -> str:
     return f"ρ = {trend.value:+.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
 
 
-def _note(material: Material, found: Mechanism) -> str:
-    base, seeds = material.baseline.label, len(found.seeds)
-    sizes = _numbers(found.within["size"])
+def _note(material: Material, mechanism: Mechanism) -> str:
+    base, seeds = material.baseline.label, len(mechanism.seeds)
+    sizes = _numbers(mechanism.within["size"])
     alone = "; one seed: images and classes only, which decides nothing" if seeds == 1 else ""
     ranges = " grey lines reach from the lowest to the highest seed," if seeds > 1 else ""
     crossed = " by the other seeds" if seeds > 1 else ""
@@ -206,7 +206,7 @@ def _note(material: Material, found: Mechanism) -> str:
     )
 
 
-def mechanism_frame(material: Material, found: Mechanism) -> pd.DataFrame:
+def mechanism_frame(material: Material, mechanism: Mechanism) -> pd.DataFrame:
     """One line a seed and class, then one a seed and fifth of the classes' images."""
     shared = {"dataset": material.baseline.dataset, "label": material.others[0].label}
     names = material.baseline.records[0].class_names
@@ -215,18 +215,18 @@ def mechanism_frame(material: Material, found: Mechanism) -> pd.DataFrame:
             **shared,
             "seed": seed,
             "class": name,
-            "gain_points": found.gains[row, k],
-            "distance": found.places["distance"][row, k],
-            "frequency_percent": found.places["frequency"][row, k],
-            "size_percent": found.places["size"][row, k],
+            "gain_points": mechanism.gains[row, k],
+            "distance": mechanism.places["distance"][row, k],
+            "frequency_percent": mechanism.places["frequency"][row, k],
+            "size_percent": mechanism.places["size"][row, k],
         }
-        for row, seed in enumerate(found.seeds)
+        for row, seed in enumerate(mechanism.seeds)
         for k, name in enumerate(names)
-        if np.isfinite(found.gains[row, k])
+        if np.isfinite(mechanism.gains[row, k])
     ]
     fifths = [
         {**shared, "seed": seed, "fifth_by_distance": part, "gain_points": gain}
-        for seed, gains in zip(found.seeds, found.parts)
+        for seed, gains in zip(mechanism.seeds, mechanism.parts)
         for part, gain in enumerate(gains, start=1)
     ]
     return pd.DataFrame([*classes, *fifths])

@@ -147,20 +147,24 @@ def _say_extracted(console: Console, run_id: str, made: bool) -> None:
     console.print(f"{run_id}: {word}", soft_wrap=True)
 
 
-def inspect(call: Request, record: Record, *, measured: bool = False) -> bool:
-    """See to it that a run's inspection is stored; whether it had to be made.
+def inspect(
+    call: Request, record: Record, *, inspected: bool = True, measured: bool = False
+) -> bool:
+    """See to it that what figures need of a run is stored; whether it had to be made.
 
     Args:
         call: folders and device.
         record: of the run.
-        measured: whether the distances of its features are needed as well.
+        inspected: whether its inspection is needed.
+        measured: whether the distances of its features are.
 
     Raises:
         SsaError: it must be made, and weights or data are not there or not the record's.
     """
     try:
-        kept = read_inspection(call.store, record) is not None
-        if kept and not (measured and read_distances(call.store, record) is None):
+        lacks = inspected and read_inspection(call.store, record) is None
+        lacks = lacks or (measured and read_distances(call.store, record) is None)
+        if not lacks:
             return False
     except (InspectionError, CorruptRecordError):
         pass  # damaged or of an earlier record: made anew
@@ -220,7 +224,7 @@ def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | Non
                 continue
             if figure.inspected or (figure.measured and row.baseline):
                 try:
-                    inspect(call, record, measured=figure.measured)
+                    inspect(call, record, inspected=figure.inspected, measured=figure.measured)
                 except SsaError as error:
                     missing[sentence_of(error)] = None
                     continue

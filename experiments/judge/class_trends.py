@@ -197,9 +197,9 @@ def over_images(
             first, second = (
                 _ranks_of_one(values[seed, images, k], share) for values in (gains, places)
             )
-            found = _pearson(first, second, share)
-            number = np.where(np.isnan(found), 0.0, share.sum(1))
-            total[:, seed] += np.where(np.isnan(found), 0.0, found) * number
+            own = _pearson(first, second, share)
+            number = np.where(np.isnan(own), 0.0, share.sum(1))
+            total[:, seed] += np.where(np.isnan(own), 0.0, own) * number
             counted[:, seed] += number
     if not counted[0].all():
         return None

@@ -147,13 +147,13 @@ def matrix_of(source: Path, variable: str) -> NDArray[Any]:
         ) from error
     except (OSError, ValueError, TypeError, EOFError, MatReadError, zlib.error) as error:
         raise DataError(f"Cannot read {source}: {error}.") from error
-    found = content.get(name)
-    if field and found is not None:
-        known = found.dtype.names or ()
-        found = found[field].item() if field in known and found.size == 1 else None
-    if found is None:
+    matrix = content.get(name)
+    if field and matrix is not None:
+        known = matrix.dtype.names or ()
+        matrix = matrix[field].item() if field in known and matrix.size == 1 else None
+    if matrix is None:
         raise DataError(f"{source} has no matrix '{variable}'.")
-    return np.asarray(found)
+    return np.asarray(matrix)
 
 
 def unlisted(root: Path, names: Iterable[str]) -> list[str]:

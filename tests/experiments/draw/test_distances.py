@@ -10,9 +10,11 @@ import torch
 from lab import Lab
 from samples import make_areas, make_spec, put
 
+from experiments.draw.draw import inspect
 from experiments.draw.extract import class_distances, extract
 from experiments.draw.inspection import read_inspection
 from experiments.errors import CorruptRecordError
+from experiments.plan.request import stored_request
 from experiments.store.distances import (
     FeatureDistances,
     distances_path,
@@ -20,6 +22,7 @@ from experiments.store.distances import (
     write_distances,
 )
 from experiments.store.store import Store
+from experiments.train.trained import MissingWeightsError
 
 HALF = 1 - np.sqrt(0.5)  # 1 − cos 45°
 
@@ -29,9 +32,9 @@ def test_the_mean_over_a_classes_pixels_by_hand() -> None:
     features = torch.tensor([[[1.0, 0.0], [1.0, 5.0]], [[0.0, 3.0], [1.0, 0.0]]])
     fixed = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     label = np.array([[0, 0], [1, 255]], np.uint8).repeat(2, 0).repeat(2, 1)
-    found = class_distances(features, fixed, label)
+    distances = class_distances(features, fixed, label)
     # class 0: 0 and 1; class 1: 45°; class 2 has no pixel, and the ignored one counts nowhere
-    assert found == pytest.approx([0.5, HALF, np.nan], nan_ok=True, abs=1e-6)
+    assert distances == pytest.approx([0.5, HALF, np.nan], nan_ok=True, abs=1e-6)
 
 
 def test_of_several_prototypes_the_nearest_counts() -> None:
@@ -60,10 +63,10 @@ def test_what_is_written_is_read(stored: tuple[Store, FeatureDistances]) -> None
     assert record is not None
     assert read_distances(store, record) is None
     write_distances(store, record, distances)
-    found = read_distances(store, record)
-    assert found is not None
-    assert found.names == distances.names
-    np.testing.assert_array_equal(found.values, distances.values)
+    kept = read_distances(store, record)
+    assert kept is not None
+    assert kept.names == distances.names
+    np.testing.assert_array_equal(kept.values, distances.values)
     other = record.model_copy(update={"result_digest": "0" * 64})
     assert read_distances(store, other) is None, "those of an earlier record are none"
 
@@ -85,17 +88,33 @@ def test_a_damaged_file_is_named(stored: tuple[Store, FeatureDistances], damage:
         read_distances(store, record)
 
 
+def test_where_distances_suffice_no_weights_are_asked_for(
+    stored: tuple[Store, FeatureDistances], tmp_path: Path
+) -> None:
+    store, distances = stored
+    record = store.read(make_spec().run_id)
+    assert record is not None
+    call = stored_request("smoke", [0], tmp_path)
+    for needs in ({"inspected": False, "measured": True}, {}):
+        with pytest.raises(MissingWeightsError):
+            inspect(call, record, **needs)
+    write_distances(store, record, distances)
+    assert not inspect(call, record, inspected=False, measured=True)
+    with pytest.raises(MissingWeightsError):
+        inspect(call, record, measured=True)
+
+
 def test_they_are_extracted_with_the_rest_and_fit_the_kept_images(extracted: Lab) -> None:
     for classifier in ("softmax", "ssa"):
         record = extracted.record(classifier)
         areas = extracted.store.read_areas(record.run_id)
-        found = read_distances(extracted.store, record)
+        distances = read_distances(extracted.store, record)
         inspection = read_inspection(extracted.store, record)
-        assert found is not None
+        assert distances is not None
         assert inspection is not None
         assert inspection.fixed_prototypes is not None
-        assert found.names == areas.names
-        assert np.isnan(found.values[areas.labelled == 0]).all()
+        assert distances.names == areas.names
+        assert np.isnan(distances.values[areas.labelled == 0]).all()
         for image, chosen in zip(inspection.images, inspection.provenance.images):
             assert image.features is not None
             assert image.small_label is not None
@@ -103,7 +122,7 @@ def test_they_are_extracted_with_the_rest_and_fit_the_kept_images(extracted: Lab
             fixed = torch.from_numpy(inspection.fixed_prototypes)
             expected = class_distances(kept, fixed, image.small_label)
             # eight bits a channel and half precision
-            np.testing.assert_allclose(found.values[chosen.index], expected, atol=0.01)
+            np.testing.assert_allclose(distances.values[chosen.index], expected, atol=0.01)
 
 
 def test_what_lacks_is_measured_where_it_is_asked_for(extracted: Lab, tmp_path: Path) -> None:

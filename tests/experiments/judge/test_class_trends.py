@@ -45,11 +45,11 @@ def areas_of(iou: Floats, labelled: NDArray[np.int64]) -> ImageAreas:
 
 def distances_of(values: Floats, labelled: NDArray[np.int64]) -> FeatureDistances:
     names = tuple(f"{i:03d}" for i in range(len(labelled)))
-    shown = np.where(labelled > 0, np.broadcast_to(values, labelled.shape), np.nan)
-    return FeatureDistances(names, shown.astype(np.float32))
+    values = np.where(labelled > 0, np.broadcast_to(values, labelled.shape), np.nan)
+    return FeatureDistances(names, values.astype(np.float32))
 
 
-def shown(images: int, classes: int, share: float = 1.0, seed: int = 0) -> NDArray[np.int64]:
+def masks(images: int, classes: int, share: float = 1.0, seed: int = 0) -> NDArray[np.int64]:
     """(N, K) labelled pixels, the sizes of masks all different."""
     generator = np.random.default_rng([seed, images, classes])
     sizes = generator.permutation(images * classes).reshape(images, classes) + PIXELS
@@ -61,29 +61,29 @@ def test_a_gain_that_follows_the_size_of_the_classes_by_hand() -> None:
     labelled = np.tile(100 * np.arange(1, 9), (4, 1))
     gain = np.array([1, 2, 3, 4, 5, 6, 8, 7], float)
     runs = PairedAreas([areas_of(40 + gain, labelled)], [areas_of(np.full(8, 40.0), labelled)])
-    found = over_classes(runs, "size")
-    assert found is not None
+    trend = over_classes(runs, "size")
+    assert trend is not None
     # 1 − 6·Σd²/(n(n² − 1)), d = ±1 twice
-    assert found.value == pytest.approx(1 - 6 * 2 / (8 * 63))
-    assert found.num_units == 8
+    assert trend.value == pytest.approx(1 - 6 * 2 / (8 * 63))
+    assert trend.num_units == 8
     # all images are alike: what is left of the interval is that of 8 classes
-    half = 1.0 / math.sqrt(5) * math.sqrt(1 + found.value**2 / 2)
+    half = 1.0 / math.sqrt(5) * math.sqrt(1 + trend.value**2 / 2)
     t_of_3 = 3.182446
-    assert math.atanh(found.interval[1]) == pytest.approx(
-        math.atanh(found.value) + t_of_3 * half, rel=1e-4
+    assert math.atanh(trend.interval[1]) == pytest.approx(
+        math.atanh(trend.value) + t_of_3 * half, rel=1e-4
     )
 
 
 @pytest.mark.parametrize("by", ["distance", "frequency", "size"])
 def test_over_classes_is_scipys_correlation(by: Any) -> None:
     generator = np.random.default_rng(1)
-    labelled = shown(30, 12, share=0.5)
+    labelled = masks(30, 12, share=0.5)
     labelled[:, 3] = 0  # a class that no image shows
     sides = [[areas_of(generator.uniform(10, 90, 12), labelled) for _ in range(3)] for _ in "ab"]
     far = [distances_of(generator.uniform(0, 1, labelled.shape), labelled) for _ in range(3)]
-    found = over_classes(PairedAreas(*sides, far), by)
-    assert found is not None
-    assert found.num_units == 11
+    trend = over_classes(PairedAreas(*sides, far), by)
+    assert trend is not None
+    assert trend.num_units == 11
     known = np.arange(12) != 3
     for seed in range(3):
         iou = [
@@ -98,13 +98,13 @@ def test_over_classes_is_scipys_correlation(by: Any) -> None:
             "size": share.sum(0) / np.maximum(where.sum(0), 1),
         }[by]
         expected = spearmanr((iou[0] - iou[1])[known], place[known]).statistic
-        assert found.each[seed] == pytest.approx(expected, abs=1e-9)
-    assert found.value == pytest.approx(math.tanh(np.arctanh(found.each).mean()))
+        assert trend.each[seed] == pytest.approx(expected, abs=1e-9)
+    assert trend.value == pytest.approx(math.tanh(np.arctanh(trend.each).mean()))
 
 
 def test_within_classes_is_scipys_correlation_class_by_class() -> None:
     generator = np.random.default_rng(2)
-    labelled = shown(40, 5, share=0.6)
+    labelled = masks(40, 5, share=0.6)
     labelled[7:, 4] = 0  # too few images for a correlation
     # whole percents, so that gains tie
     sides = [
@@ -112,10 +112,10 @@ def test_within_classes_is_scipys_correlation_class_by_class() -> None:
         for _ in "ab"
     ]
     far = [distances_of(generator.uniform(0, 1, labelled.shape), labelled) for _ in range(2)]
-    found = over_images(PairedAreas(*sides, far), "distance")
-    assert found is not None
+    trend = over_images(PairedAreas(*sides, far), "distance")
+    assert trend is not None
     numbers = (labelled > 0).sum(0)[:4]
-    assert found.num_units == numbers.sum()
+    assert trend.num_units == numbers.sum()
     for seed in range(2):
         each = []
         for k in range(4):
@@ -123,13 +123,13 @@ def test_within_classes_is_scipys_correlation_class_by_class() -> None:
             iou = [s[seed].intersection[here, k] / labelled[here, k] for s in sides]
             gain = np.round(iou[0] - iou[1], 3)
             each.append(spearmanr(gain, far[1 - seed].values[here, k]).statistic)
-        assert found.each[seed] == pytest.approx(np.average(each, weights=numbers), abs=0.02)
+        assert trend.each[seed] == pytest.approx(np.average(each, weights=numbers), abs=0.02)
 
 
 def test_differences_between_classes_do_not_enter_within_them() -> None:
     """Gain and distance rise from class to class, and against each other from image to image."""
     images, classes = 20, 10
-    labelled = shown(images, classes)
+    labelled = masks(images, classes)
     place = np.linspace(0, 1, images)[:, None]
     gain = 30 * np.linspace(0, 1, classes) - 5 * place
     far = np.linspace(0, 1, classes) + 0.05 * place
@@ -143,7 +143,7 @@ def test_differences_between_classes_do_not_enter_within_them() -> None:
 
 
 def test_each_seeds_distance_is_that_of_the_others() -> None:
-    labelled = shown(3, 2)
+    labelled = masks(3, 2)
     areas = [areas_of(np.full(2, 50.0), labelled)] * 3
     far = [distances_of(np.full(2, value), labelled) for value in (0.1, 0.2, 0.6)]
     assert np.allclose(PairedAreas(areas, areas, far).distance[:, 0, 0], [0.4, 0.35, 0.15])
@@ -152,14 +152,14 @@ def test_each_seeds_distance_is_that_of_the_others() -> None:
 
 
 def test_too_few_classes_are_no_trend() -> None:
-    labelled = shown(10, FEWEST_CLASSES - 1)
+    labelled = masks(10, FEWEST_CLASSES - 1)
     generator = np.random.default_rng(0)
     sides = [[areas_of(generator.uniform(10, 90, labelled.shape[1]), labelled)] for _ in "ab"]
     assert over_classes(PairedAreas(*sides), "size") is None
 
 
 def test_other_images_are_refused() -> None:
-    one, other = (areas_of(np.full(9, 50.0), shown(images, 9)) for images in (4, 5))
+    one, other = (areas_of(np.full(9, 50.0), masks(images, 9)) for images in (4, 5))
     with pytest.raises(ValueError, match="different images"):
         PairedAreas([one], [other])
     with pytest.raises(ValueError, match="no pairs"):
@@ -196,7 +196,7 @@ def verdict(
     noise: float = 1.0,
 ) -> ClaimResult:
     """Of runs with these gains (N, K) in percent points and distances, and a spread of seeds."""
-    labelled = shown(*gain.shape)
+    labelled = masks(*gain.shape)
     areas, records, own = {}, {}, {}
     for row, base in (("a", 40.0 + gain), ("b", np.full_like(gain, 40.0))):
         for seed in seeds:
