@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from analysis.boundary import nan_mean
@@ -157,6 +158,9 @@ def _draw_classes(
     )
     if by == "size":
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.08, y=0.08)
     middle = np.median(places[known]) if known.size else 0.0
     for k in dict.fromkeys((known[gains[known].argmax()], known[gains[known].argmin()])):
