@@ -245,7 +245,7 @@ def _table(result: TableResult, request: Request) -> TableView:
         description=" ".join(table.description.split()),
         of_paper=table.name in request.registry.paper.tables,
         short=_heading(table.name),
-        columns=tuple(table.columns),
+        columns=result.columns,
         seeds=result.seeds,
         seed_deviation=result.seed_deviation,
         rows=tuple(_row(result, row, request) for row in result.rows),
@@ -277,7 +277,7 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
                 cell.measured, cell.reported, _verdict(cell.verdict), _one_line(cell.note)
             )
             for metric, cell in row.counts.items()
-            if metric in result.table.columns
+            if metric in result.columns
         },
         latencies=_latencies(result, row, request),
         notes=tuple(filter(None, [_one_line(declared.reading), _no_gain(row)])),

@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
@@ -25,6 +26,7 @@ from experiments.judge.statistics import (
 )
 from experiments.judge.verdict import FALSE_ALARMS, Verdict, against_paper, against_reference
 from experiments.plan.plan import PlannedRow, PlannedTable
+from experiments.store.distances import read_distances
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -74,6 +76,18 @@ class TableResult:
     def complete(self) -> bool:
         """Whether every row has a record for every seed."""
         return all(row.complete for row in self.rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metrics with a column: those that the table names, then those that its data bring."""
+        brought = (
+            name
+            for name, metric in METRICS.items()
+            if metric.where_measured
+            for row in self.rows
+            if name in row.counts and row.counts[name].measured is not None
+        )
+        return tuple(dict.fromkeys((*self.table.columns, *brought)))
 
 
 def assemble(
@@ -147,7 +161,14 @@ def evidence_of(planned: PlannedTable, store: Store) -> Evidence:
     """What is judged by: the finished runs of a planned table and their areas, read when needed."""
     records = {row.row.id: row.records for row in planned.rows}
     scored = cache(lambda run: ScoredRun(store.read_areas(run)))
-    return Evidence(planned.table, records, scored, sequential=planned.sequential)
+    return Evidence(
+        planned.table,
+        records,
+        scored,
+        sequential=planned.sequential,
+        areas=store.read_areas,
+        distances=lambda record: read_distances(store, record),
+    )
 
 
 def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> str | None:
