@@ -493,8 +493,9 @@ def small_disk(campaign: Campaign, size: str = "96m") -> Iterator[Path]:
     Raises:
         UntriedError: none can be mounted here.
     """
+    disk = campaign.place()
     try:
-        with mounted(campaign.place(), size) as disk:
+        with mounted(disk, size):
             yield disk
     except PermissionError as error:
         raise UntriedError(f"no small disk can be mounted ({error}); run it as root") from None

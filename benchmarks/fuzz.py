@@ -194,7 +194,7 @@ def odd_npz(arrays: dict[str, Any], chance: Random, canary: Path) -> bytes:
     if act == "missing":
         del parts[name]
     elif act in ("shape", "type"):
-        odd = chance.choice(([], [[]], [-1], [1 << 40], ["a"], [1.5], [[[1.0]]]))
+        odd: Any = chance.choice(([], [[]], [-1], [1 << 40], ["a"], [1.5], [[[1.0]]]))
         buffer = io.BytesIO()
         kinds = (None, "S3", "U2") if odd == ["a"] else (None, "S3", "U2", "f2", "c16")
         np.save(buffer, np.array(odd, dtype=chance.choice(kinds)))
@@ -819,7 +819,7 @@ def figures(rows: Sequence[dict[str, Any]], inputs: int) -> Iterator[Figure]:
     """How many inputs each reader was given, how many ended otherwise, the largest memory."""
     for row in rows:
         name = row["reader"]
-        given = {"unit": "inputs", "better": "higher", "goal": float(inputs)}
+        given: dict[str, Any] = {"unit": "inputs", "better": "higher", "goal": float(inputs)}
         yield Figure(name=f"{name}: tried", value=row["tried"], **given)
         otherwise = f"{name}: neither a value nor our own error"
         yield Figure(name=otherwise, value=row["other"], unit="inputs", goal=0.0)

@@ -145,6 +145,17 @@ def test_a_disk_is_filled_but_for_some_pages(small_disk: Path) -> None:
     assert free.f_bavail * free.f_frsize == 8192
 
 
+@requires_tmpfs
+def test_the_disk_that_the_campaign_fills_is_a_small_one(campaign: Campaign) -> None:
+    try:
+        with disturbed.small_disk(campaign, "64k") as disk:
+            room = os.statvfs(disk)
+            assert room.f_blocks * room.f_frsize == 64 << 10
+    except UntriedError as reason:
+        pytest.skip(f"{reason} (in a container: docker run --privileged)")
+    assert not os.path.ismount(disk)
+
+
 INTERRUPTED = """
 import os, signal, sys, threading, time
 from experiments.cli.app import main
@@ -235,7 +246,7 @@ def test_the_command_writes_the_counts(tmp_path: Path, capsys: pytest.CaptureFix
     assert ended.value.code == 0
     record = read(tmp_path / "fuzz.json")
     assert [(row["reader"], row["tried"], row["other"]) for row in record.details] == [
-        ("failure", 60, 0),
         ("progress", 60, 0),
+        ("failure", 60, 0),
     ]
     assert fuzz.table(record) in capsys.readouterr().out
