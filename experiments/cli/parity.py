@@ -46,7 +46,8 @@ def statistics(
 ) -> None:
     """Hold a pretrained backbone's stored batch statistics against those of photographs in FOLDER.
 
-    A line a layer: correlation over its channels; exit 1 if one is below 0.9.
+    A line a layer: correlations over its channels. Exit 1 if one of the means is below 0.9, or that
+    of the variances in the middle of the layers.
     """
     from experiments.parity.layer_statistics import statistics_report, table_lines
 

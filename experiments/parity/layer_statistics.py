@@ -2,14 +2,20 @@
 
 A BatchNorm keeps the mean and the variance that each of its channels had in pretraining. Natural
 photographs give a network that was loaded and fed rightly much the same ones, layer by layer; a
-weight in the wrong place, another padding of the numbers or another order of the colours does not.
+weight in the wrong place, images that are not normalised or another order of the colours do not.
+
+What says nothing is left out: the convolution that expands a linear bottleneck gets maps of mean
+zero (the bottleneck's own shift is undone behind it, gets no gradient and stays at zero), so its
+stored means are noise, some ten thousandths of a standard deviation.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import cv2
@@ -25,8 +31,11 @@ from ssa.models import merge
 from ssa.released.manifest import require_weights
 from ssa.released.weights import load_pretrained
 
-#: least correlation, over the channels of a layer, of what is measured and what is stored
+#: correlation, over the channels of a layer, of what is measured and what is stored: of the means
+#: of every layer at least, of the variances in the middle of the layers
 LEAST_CORRELATION = 0.9
+#: normalisations behind a linear bottleneck, whose means are zero
+_MEANLESS = re.compile(r"\.expand\.bn$")
 #: ImageNet's statistics, RGB, by which every run's preprocessor normalises
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -39,13 +48,8 @@ class LayerAgreement:
 
     name: str
     channels: int
-    means: float  # correlation over the channels
-    variances: float
-
-    @property
-    def least(self) -> float:
-        """The smaller of the two."""
-        return min(self.means, self.variances)
+    means: float | None  # correlation over the channels; None: they are zero and say nothing
+    variances: float  # the same of the variances
 
 
 def photographs(folder: Path, count: int, side: int) -> Tensor:
@@ -135,7 +139,7 @@ def agreement(
         LayerAgreement(
             name,
             norms[name].num_features,
-            _correlation(means, norms[name].running_mean),
+            None if _MEANLESS.search(name) else _correlation(means, norms[name].running_mean),
             _correlation(variances, norms[name].running_var),
         )
         for name, (means, variances) in measured.items()
@@ -155,8 +159,9 @@ def statistics_report(
         side: of their middle parts, pixels.
 
     Returns:
-        ``layers`` (name, channels, means, variances), ``least`` (the smallest correlation),
-        ``least_channels_swapped``, ``least_not_normalised``, ``ok``.
+        ``layers`` (name, channels, means, variances), ``right`` and, fed wrongly, ``channels`` and
+        ``normalisation``: each the ``least`` correlation of means and the ``median`` of
+        variances; ``ok``.
 
     Raises:
         SsaError: unknown model, missing or unfit weights, too few photographs.
@@ -164,16 +169,24 @@ def statistics_report(
     backbone = pretrained_backbone(load_registry().model(model), weights)
     images = photographs(folder, count, side)
     layers = agreement(backbone, images)
-    least = _least(layers)
+    right = summary(layers)
     return {
         "model": model,
         "photographs": count,
         "side": side,
         "layers": [vars(layer) for layer in layers],
-        "least": least,
-        "least_channels_swapped": _least(agreement(backbone, images, "channels")),
-        "least_not_normalised": _least(agreement(backbone, images, "normalisation")),
-        "ok": least > LEAST_CORRELATION,
+        "right": right,
+        "channels": summary(agreement(backbone, images, "channels")),
+        "normalisation": summary(agreement(backbone, images, "normalisation")),
+        "ok": min(right.values()) > LEAST_CORRELATION,
+    }
+
+
+def summary(layers: Sequence[LayerAgreement]) -> dict[str, float]:
+    """``least`` correlation of means over the layers, and ``median`` of that of variances."""
+    return {
+        "least": min(layer.means for layer in layers if layer.means is not None),
+        "median": median(layer.variances for layer in layers),
     }
 
 
@@ -181,19 +194,21 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
     """The report as a table of text, a line a layer."""
     lines = [f"{'layer':<24}{'channels':>9}{'means':>9}{'variances':>11}"]
     lines += [
-        f"{layer['name']:<24}{layer['channels']:>9}{layer['means']:>9.3f}{layer['variances']:>11.3f}"
+        f"{layer['name']:<24}{layer['channels']:>9}{_number(layer['means']):>9}"
+        f"{_number(layer['variances']):>11}"
         for layer in report["layers"]
     ]
-    return [
-        *lines,
-        f"smallest correlation: {report['least']:.3f}; blue for red: "
-        f"{report['least_channels_swapped']:.3f}; not normalised: "
-        f"{report['least_not_normalised']:.3f}",
+    fed = {"right": "fed rightly", "channels": "blue for red", "normalisation": "not normalised"}
+    lines += [
+        f"{words}: means at least {report[key]['least']:.3f}, "
+        f"variances {report[key]['median']:.3f} in the middle"
+        for key, words in fed.items()
     ]
+    return lines
 
 
-def _least(layers: Sequence[LayerAgreement]) -> float:
-    return min(layer.least for layer in layers)
+def _number(value: float | None) -> str:
+    return "zero" if value is None else f"{value:.3f}"
 
 
 def _correlation(measured: Tensor, stored: Any) -> float:
