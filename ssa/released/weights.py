@@ -284,7 +284,11 @@ def _check_values(
         UnfitWeightsError: whole numbers where the network has real ones or the other way round,
             infinite values, NaN.
     """
-    pairs = [(key, state[key], own[ours]) for key, ours in names.items() if ours in own]
+    pairs = [
+        (key, state[key], own[ours])
+        for key, ours in names.items()
+        if ours in own and not OWN_ENTRIES.search(ours)
+    ]
     other = tuple(
         f"{key}: {str(value.dtype).removeprefix('torch.')}"
         for key, value, mine in pairs

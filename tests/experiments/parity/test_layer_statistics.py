@@ -68,7 +68,7 @@ def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
 def test_the_table_has_a_line_a_layer() -> None:
     layer = {"name": "stem.bn", "channels": 32, "means": 0.99, "variances": 0.98}
     linear = layer | {"name": "blocks.1.expand.bn", "means": None}
-    fed = dict.fromkeys(("right", "channels", "normalisation"), {"least": 0.98, "median": 0.97})
+    fed = {key: {"least": 0.98, "median": 0.97} for key in ("right", "channels", "normalisation")}
     lines = table_lines({"layers": [layer, linear], **fed})
     assert [line.split()[0] for line in lines[1:3]] == ["stem.bn", "blocks.1.expand.bn"]
     assert lines[2].split()[2] == "zero"
