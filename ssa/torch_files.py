@@ -54,6 +54,13 @@ def damage_of(path: Path) -> str | None:
     return f"the part {bad} has another checksum" if bad else None
 
 
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of a damaged end: it is one, and what is wrong is said later
+        return True
+
+
 def read_tensors(
     path: Path, allowed: Iterable[Any] = (), *, mapped: bool = False, former: bool = False
 ) -> Any:
@@ -73,8 +80,7 @@ def read_tensors(
 
     if not path.is_file():
         raise FileNotFoundError(path)
-    archived = not former or zipfile.is_zipfile(path)
-    if archived and (damage := damage_of(path)):
+    if (not former or _is_archive(path)) and (damage := damage_of(path)):
         raise ValueError(damage)
     try:
         with torch.serialization.safe_globals(list(allowed)):

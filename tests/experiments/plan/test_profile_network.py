@@ -176,7 +176,8 @@ def test_pretrained_rows_need_the_full_size_network(workspace: Workspace) -> Non
 
 def test_a_plan_tells_its_time_before_the_first_run(workspace: Workspace) -> None:
     """As the profile's file says it, until a record of the profile says otherwise."""
-    photographs = REGISTRY.profile("ccp").model_copy(update={"dataset": DataChoice(name="scenes")})
+    made = DataChoice(name="scenes", settings={"train": 8, "val": 4})
+    photographs = REGISTRY.profile("ccp").model_copy(update={"dataset": made})
     profile, _ = without_weights(photographs)  # neither data nor weights need be here
     evaluation = profile.evaluation
     assert evaluation is not None
