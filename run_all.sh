@@ -87,6 +87,14 @@ test)
   # a file of tests stays together: its tests share what was trained for them
   exec "$py" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
   ;;
+docs)
+  shift
+  make_environment dev "$root/requirements/lock.txt" "$root/requirements/lock-dev.txt"
+  cd "$root"
+  # the notice is about the next major version, which the lock does not take
+  NO_MKDOCS_2_WARNING=1 "$py" -m mkdocs build --strict --quiet "$@"
+  say "open results/docs/index.html"
+  ;;
 notebooks)
   make_environment dev "$root/requirements/lock.txt" "$root/requirements/lock-dev.txt"
   exec "$py" -W ignore "$root/experiments/start.py" experiments "$@"

@@ -15,6 +15,7 @@ from experiments.draw.drawing import Drawing, read_drawing
 from experiments.draw.inspection import RunInspection, read_inspection
 from experiments.errors import StoreError
 from experiments.store.areas import ImageAreas
+from experiments.store.distances import FeatureDistances, read_distances
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -81,6 +82,10 @@ class Material:
     def areas(self, record: Record) -> ImageAreas:
         """What one of its runs was scored by, image by image."""
         return Store(self.folder.parent).read_areas(record.run_id)
+
+    def distances(self, record: Record) -> FeatureDistances | None:
+        """How far the features of one of its runs lie from prototypes; None: not extracted."""
+        return read_distances(Store(self.folder.parent), record)
 
     @property
     def datasets(self) -> tuple[str, ...]:

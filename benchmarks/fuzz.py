@@ -1,29 +1,42 @@
 """Readers and what is made to break them: bytes, cuts, flips, and whole files that say too much.
 
+    ./run_all.sh bench fuzz                                 # 10,000 inputs a reader
+    ./run_all.sh bench fuzz --inputs 500 --reader areas --reader checkpoint
+
 The suite gives every reader a hundred inputs, :func:`fuzz` as many as are asked for. Each ends in
 a value or in one of the errors that the reader's text names; nothing in it is executed, nothing
-is written, and memory is bounded.
+is written, and memory is bounded. An input that ends otherwise is counted and kept by its numbers:
+``Damage(reader, folder).outcome(kind, number)`` reads it again.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 import io
 import json
+import multiprocessing
 import pickle
 import resource
+import signal
 import struct
+import sys
+import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from tqdm import tqdm
+
+from benchmarks.record import Benchmark, Clock, Figure, table_of
 from experiments.errors import SsaError
 from experiments.store.store import Store
 from experiments.store.workspace import REFERENCE
@@ -36,6 +49,14 @@ HOSTILE: tuple[Any, ...] = (
 )
 #: inputs that follow from one number of hypothesis: drawing it costs more than reading a file
 TOGETHER = 50
+#: seconds after which an input counts as one without an end
+PATIENCE_S = 30.0
+#: MiB by which a reader's process may grow: what all arrays of one file may take
+MOST_MIB = 1024.0
+#: inputs that ended otherwise and are kept by their numbers, a reader
+KEPT = 20
+#: of the table
+COLUMNS = ("reader", "inputs", "a value", "our own error", "other")
 #: what executes it where a reader lets it
 PAYLOAD = "import pathlib; pathlib.Path({path!r}).touch()"
 
@@ -484,6 +505,87 @@ def _png(_folder: Path) -> bytes:
     return buffer.getvalue()
 
 
+def write_yard(root: Path) -> None:
+    """A data set of two images, described by a file beside them."""
+    import numpy as np
+    from PIL import Image
+
+    for split in ("train", "val"):
+        images, masks = root / "images" / split, root / "annotations" / split
+        for folder in (images, masks):
+            folder.mkdir(parents=True)
+        Image.fromarray(np.full((8, 12, 3), 128, np.uint8)).save(images / "a.jpg")
+        Image.fromarray(np.eye(8, 12, dtype=np.uint8)).save(masks / "a.png")
+    (root / "dataset.json").write_text(json.dumps({"class_names": ["road", "tree"]}))
+
+
+def _described(folder: Path) -> bytes:
+    write_yard(folder / "yard")
+    return (folder / "yard" / "dataset.json").read_bytes()
+
+
+def _digests(folder: Path) -> bytes:
+    from experiments.store.workspace import Workspace
+
+    write_yard(folder / "yard")
+    _located(folder)
+    (kept,) = Workspace(folder, folder).cache.glob("digest-*.json")
+    return kept.read_bytes()
+
+
+def _digested(folder: Path) -> object:
+    from experiments.store.workspace import Workspace
+
+    (kept,) = Workspace(folder, folder).cache.glob("digest-*.json")  # it is replaced when it is odd
+    kept.write_bytes((folder / "digests.json").read_bytes())
+    return _located(folder)
+
+
+def _located(folder: Path) -> object:
+    from experiments.declare.profile import DataChoice
+    from experiments.plan.data import locate
+    from experiments.store.workspace import Workspace
+
+    return locate(DataChoice(name="yard"), Workspace(folder, folder), anew=True)
+
+
+def _owned(_folder: Path) -> bytes:
+    from experiments.store.owner import Owner
+
+    return json.dumps(asdict(Owner.of_this_process())).encode()
+
+
+def _owner(folder: Path) -> object:
+    from experiments.store.owner import lives, read_owner
+
+    run = Store(folder).folder(shipped_run())
+    return read_owner(run), lives(run, flock_is_free=None)
+
+
+def _submitted(_folder: Path) -> bytes:
+    return json.dumps({"job": "7_1"}).encode()
+
+
+def _submission(folder: Path) -> object:
+    from experiments.launch.slurm import read_submission
+
+    return read_submission(Store(folder).folder(shipped_run()))
+
+
+def _merged(folder: Path) -> object:
+    from experiments.store.merge import merge
+
+    return merge([folder / "theirs"], folder / "ours")
+
+
+def _offered(folder: Path) -> bytes:
+    """A store of one run."""
+    source = Store(REFERENCE).folder(shipped_run()).path
+    target = folder / "theirs" / "runs" / source.name
+    (target / "per_image.npz").write_bytes((source / "per_image.npz").read_bytes())
+    return (source / "record.json").read_bytes()
+
+
 def _file(path: Path) -> Callable[[Path], bytes]:
     return lambda _folder: path.read_bytes()
 
@@ -535,6 +637,11 @@ def readers() -> list[Reader]:
         Reader("exported table", "tables/table12.json", _file(table), _exported, _made_json),
         Reader("benchmark", "benchmark.json", _file(bench), _benchmark, _made_json, (ValueError,)),
         Reader("reference values", "reference.npz", areas, _reference_file, _made_areas),
+        Reader("data set's description", "yard/dataset.json", _described, _located, _made_json),
+        Reader("data set's digests", "digests.json", _digests, _digested, _made_json),
+        Reader("owner of a run", f"{run}/owner.json", _owned, _owner, _made_json, ()),
+        Reader("job of a run", f"{run}/submission.json", _submitted, _submission, _made_json, ()),
+        Reader("merged store", f"theirs/{run}/record.json", _offered, _merged, _made_sealed),
     ]
 
 
@@ -553,14 +660,52 @@ def _failed(folder: Path) -> object:
 # --- counting -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Other:
+    """An input that ended neither in a value nor in one of our own errors."""
+
+    kind: str
+    number: int
+    error: str
+
+
 @dataclass
 class Tried:
     """What became of a reader's inputs."""
 
     reader: str
-    outcomes: Counter[str]
-    seconds: float
-    memory_mb: float  # by which the process grew
+    outcomes: Counter[str] = field(default_factory=Counter)  # "value" or our own error → inputs
+    others: list[Other] = field(default_factory=list)
+    seconds: float = 0.0
+    memory_mib: float = 0.0  # by which the process grew
+
+    @property
+    def inputs(self) -> int:
+        """How many were read."""
+        return self.outcomes.total() + len(self.others)
+
+    @property
+    def own_errors(self) -> dict[str, int]:
+        """Our own errors, the most frequent first."""
+        return {name: count for name, count in self.outcomes.most_common() if name != "value"}
+
+    def row(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {
+            "reader": self.reader,
+            "tried": self.inputs,
+            "value": self.outcomes["value"],
+            "own_error": sum(self.own_errors.values()),
+            "other": len(self.others),
+            "own_errors": self.own_errors,
+            "others": [vars(other) for other in self.others[:KEPT]],
+            "seconds": round(self.seconds, 1),
+            "memory_mib": round(self.memory_mib, 1),
+        }
+
+
+class Endless(BaseException):
+    """An input is read without an end; no reader catches that."""
 
 
 @contextmanager
@@ -569,21 +714,59 @@ def _memory() -> Iterator[Callable[[], float]]:
     yield lambda: (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def fuzz(reader: Reader, folder: Path, inputs: int, seed: int = 0) -> Tried:
-    """Give a reader ``inputs`` inputs that hypothesis draws.
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Raise :class:`Endless` where the block takes longer than :data:`PATIENCE_S`."""
 
-    Raises:
-        AssertionError, Exception: one ended in something else than a value or our own error.
+    def end(_number: int, _frame: object) -> None:
+        raise Endless(f"no end within {PATIENCE_S:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fuzz(
+    reader: Reader,
+    folder: Path,
+    inputs: int,
+    seconds: float = float("inf"),
+    seed: int = 0,
+    told: Callable[[], object] = lambda: None,
+) -> Tried:
+    """Give a reader ``inputs`` inputs that hypothesis draws, or as many as the time allows.
+
+    Args:
+        reader: one of :func:`readers`.
+        folder: where its file is written.
+        inputs: how many, at most.
+        seconds: after which no further input is read.
+        seed: of hypothesis.
+        told: is called after each input.
     """
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
     from hypothesis import strategies as st
 
-    damage, outcomes = Damage(reader, folder), Counter[str]()
+    damage, tried = Damage(reader, folder), Tried(reader.name)
+
+    def read(kind: str, number: int) -> None:
+        try:
+            with _ending():
+                tried.outcomes[damage.outcome(kind, number)] += 1
+        except (Exception, Endless) as error:  # noqa: BLE001  whatever it is: it is counted
+            said = " ".join(str(error).split())[:300]
+            tried.others.append(Other(kind, number, f"{type(error).__name__}: {said}"))
+            damage.canary.unlink(missing_ok=True)
+        told()
 
     @seeded(seed)
     @settings(
-        max_examples=inputs // TOGETHER,
+        max_examples=-(-inputs // TOGETHER),
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -593,10 +776,120 @@ def fuzz(reader: Reader, folder: Path, inputs: int, seed: int = 0) -> Tried:
     def several(number: int) -> None:
         chance = Random(number)
         for _ in range(TOGETHER):
-            outcomes[damage.outcome(chance.choice(Damage.KINDS), chance.getrandbits(63))] += 1
+            if tried.inputs == inputs or time.perf_counter() - began > seconds:
+                return
+            read(chance.choice(Damage.KINDS), chance.getrandbits(63))
 
-    damage.outcome("made", 0)  # imports are no part of it
+    damage.path.write_bytes(damage.whole)
+    reader.read(folder)  # imports are no part of it
     began = time.perf_counter()
     with _memory() as grown:
         several()
-        return Tried(reader.name, outcomes, time.perf_counter() - began, grown())
+        tried.seconds, tried.memory_mib = time.perf_counter() - began, grown()
+    return tried
+
+
+def fuzz_apart(reader: Reader, inputs: int, seconds: float, seed: int) -> Tried:
+    """:func:`fuzz` in a process of its own, whose end is one of the things that are counted."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(theirs, reader, inputs, seconds, seed))
+    process.start()
+    theirs.close()
+    try:
+        tried = ours.recv()
+    except EOFError:  # it ended without a word
+        process.join()
+        end = Other("the process", seed, f"ended with code {process.exitcode}")
+        return Tried(reader.name, others=[end])
+    process.join()
+    return tried
+
+
+def _child(told: Connection, reader: Reader, inputs: int, seconds: float, seed: int) -> None:
+    bar = tqdm(desc=reader.name, total=inputs, unit="input", disable=not sys.stderr.isatty())
+    with bar, tempfile.TemporaryDirectory(prefix="ssa-fuzz-") as folder:
+        told.send(fuzz(reader, Path(folder), inputs, seconds, seed, bar.update))
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def figures(rows: Sequence[dict[str, Any]], inputs: int) -> Iterator[Figure]:
+    """How many inputs each reader was given, how many ended otherwise, the largest memory."""
+    for row in rows:
+        name = row["reader"]
+        given = {"unit": "inputs", "better": "higher", "goal": float(inputs)}
+        yield Figure(name=f"{name}: tried", value=row["tried"], **given)
+        otherwise = f"{name}: neither a value nor our own error"
+        yield Figure(name=otherwise, value=row["other"], unit="inputs", goal=0.0)
+    most = max(row["memory_mib"] for row in rows)
+    yield Figure(name="a reader's process grew by, at most", value=most, unit="MiB", goal=MOST_MIB)
+
+
+def table(record: Benchmark) -> str:
+    """What became of each reader's inputs, as Markdown."""
+    rows = []
+    for row in record.details:
+        counts = (row[key] for key in ("tried", "value", "own_error", "other"))
+        rows.append([row["reader"], *(f"{count:,}" for count in counts)])
+    return table_of(COLUMNS, rows)
+
+
+def describe(
+    chosen: Sequence[Reader], inputs: int, seconds: float, seed: int, clock: Clock
+) -> Benchmark:
+    """Give every chosen reader its inputs, one reader after another, and make the record."""
+    rows = []
+    for reader in chosen:
+        tried = fuzz_apart(reader, inputs, seconds, seed)
+        rows.append(tried.row())
+        print(
+            f"{reader.name}: {tried.inputs} inputs in {tried.seconds:.0f} s, "
+            f"{len(tried.others)} ended otherwise",
+            file=sys.stderr,
+        )
+        for other in tried.others[:KEPT]:
+            print(f"  {other.kind} {other.number}: {other.error}", file=sys.stderr)
+    return Benchmark(
+        benchmark="fuzz",
+        title="Made files given to every reader of what users bring",
+        command=f"./run_all.sh bench fuzz --inputs {inputs}",
+        setting={"inputs": inputs, "seconds": seconds, "seed": seed, "kinds": list(Damage.KINDS)},
+        machine=clock.machine(),
+        figures=tuple(figures(rows, inputs)),
+        details=rows,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fuzz, print the counts, write ``fuzz.json`` with --out; exit 1 where a goal is missed."""
+    every = {reader.name: reader for reader in readers()}
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh bench fuzz", description=__doc__.split("\n", maxsplit=1)[0]
+    )
+    parser.add_argument("--inputs", type=int, default=10_000, help="a reader")
+    parser.add_argument("--seconds", type=float, default=120.0, help="a reader, at most")
+    parser.add_argument(
+        "--reader", action="append", choices=every, metavar="NAME", help=", ".join(every)
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder that fuzz.json is written to")
+    given = parser.parse_args(arguments)
+    clock = Clock()
+    try:  # once, before each reader's process is forked
+        import hypothesis  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        sys.exit(f"Error: {error.name} is not installed; `./run_all.sh test` installs it.")
+    chosen = [every[name] for name in given.reader or every]
+    print(f"seed {given.seed}", file=sys.stderr)
+    record = describe(chosen, max(given.inputs, 1), given.seconds, given.seed, clock)
+    print(table(record), end="")
+    if given.out:
+        print(record.write(given.out))
+    sys.exit(int(any(figure.met is False for figure in record.figures)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,24 +1,25 @@
-"""docs/performance.md, made from the shipped records.
+"""docs/performance.md, made from the shipped records, and the tables of docs/reliability.md.
 
     ./run_all.sh bench page
 
 Each figure with its goal, what it was measured beside and the best that can be had. A test holds
-the page to the records.
+the pages to the records.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.compare import digits
-from benchmarks.record import Benchmark, Figure, read_all
+from benchmarks.record import Benchmark, Figure, read_all, table_of
 from experiments.files import write_atomically
 from experiments.machine import PROJECT
 
 RECORDS = PROJECT / "results" / "reference" / "benchmarks"
 PAGE = PROJECT / "docs" / "performance.md"
+RELIABILITY = PROJECT / "docs" / "reliability.md"
 NOTES = PROJECT / "benchmarks" / "notes.md"
 HEAD = """# Speed and memory
 
@@ -30,7 +31,7 @@ holds your machine's records against these.
 
 
 #: what is not of speed or memory stands elsewhere: docs/claims.md, docs/reliability.md
-ELSEWHERE = frozenset({"coverage", "decide", "faults"})
+ELSEWHERE = frozenset({"coverage", "decide", "faults", "fuzz"})
 #: benchmarks of several records
 GROUPS = {"latency": "Inference of whole networks", "loading": "Loading images"}
 
@@ -94,14 +95,48 @@ def _floors(figures: list[Figure]) -> Iterator[str]:
             yield f"Floor of {figure.name}: {figure.floor_reason}.\n"
 
 
+def with_table(text: str, table: str) -> str:
+    """A page's text with a Markdown table in the place of the one that has its head.
+
+    Raises:
+        ValueError: the page has no such table, or several.
+    """
+    head = table.splitlines()[0]
+    before, mark, rest = text.partition(f"{head}\n")
+    if not mark or f"{head}\n" in rest:
+        raise ValueError(f"the page is to have one table of the head {head}")
+    lines = rest.splitlines(keepends=True)
+    number = next((n for n, line in enumerate(lines) if not line.startswith("|")), len(lines))
+    return before + table.rstrip("\n") + "\n" + "".join(lines[number:])
+
+
+def reliability(records: dict[str, Benchmark], text: str) -> str:
+    """docs/reliability.md with the counts of the shipped records, or how to make one."""
+    from benchmarks import faults, fuzz
+
+    for maker, columns in ((faults, faults.COLUMNS), (fuzz, fuzz.COLUMNS)):
+        name = maker.__name__.rsplit(".", 1)[1]
+        table = maker.table(records[name]) if name in records else _unmeasured(name, columns)
+        text = with_table(text, table)
+    return text
+
+
+def _unmeasured(name: str, columns: Sequence[str]) -> str:
+    """A table that says that nobody has counted yet."""
+    first = f"no record is shipped yet; `./run_all.sh bench {name}` counts"
+    return table_of(columns, [[first, *["–"] * (len(columns) - 1)]])
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Write the page."""
+    """Write the pages."""
     parser = argparse.ArgumentParser(prog="./run_all.sh bench page")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     parser.parse_args(arguments)
     notes = NOTES.read_text(encoding="utf-8") if NOTES.exists() else ""
-    write_atomically(PAGE, page(read_all(RECORDS), notes))
-    print(f"Written: {PAGE}")
+    records = read_all(RECORDS)
+    write_atomically(PAGE, page(records, notes))
+    write_atomically(RELIABILITY, reliability(records, RELIABILITY.read_text(encoding="utf-8")))
+    print(f"Written: {PAGE}, {RELIABILITY}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,15 @@ def disk_sentence(error: OSError, path: Path) -> str:
             f"{path} cannot be written ({error.strerror}). Name a folder that you may write "
             "with --results, then give the same command again."
         )
-    return f"{path} could not be written: {error.strerror or error}."
+    if error.errno == errno.ENOENT:
+        return (
+            f"{path} could not be written or read: somebody has removed it, or its folder. Give "
+            "the same command again; finished runs are kept."
+        )
+    return (
+        f"{path} could not be written: {error.strerror or error}. Mend that or name another folder "
+        "with --results, then give the same command again; finished runs are kept."
+    )
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -129,6 +129,7 @@ verdict = against_paper(
     profile=profile.name,
     comparable=profile.compares_with_paper,
     noise=noise,
+    stated_error=registry.paper.stated_error,
 )
 print(f"paper: {row.reported.miou}, ours: {median.median:.2f}: {verdict.word} ({verdict.reason})")
 print(f"exported: {cells[row.id]['versus_paper']} ({cells[row.id]['versus_paper_reason']})")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.errors import SsaError, UnknownNameError, sentence_of
+from experiments.store.store import Store
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 FAILED, USAGE = 1, 2
@@ -24,6 +26,7 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default=DEFAULT_RESULTS, help="folder to read")
     parser.add_argument("--data-root", type=Path, default=DEFAULT_DATA_ROOT)
+    parser.add_argument("--site", type=Path, help="write a page a table into this folder instead")
     parser.add_argument("--registry", type=Path, action="append", default=[])
     options = parser.parse_args()
     try:
@@ -36,27 +39,37 @@ def main() -> int:
 
 
 def write(options: argparse.Namespace) -> Path:
-    """Write the page; returns its path.
+    """Write the page, or the site; returns its (first) path.
 
     Raises:
         SsaError: a wrong name; results that cannot be read or written.
     """
     from analysis.report.gather import Request, gather
-    from analysis.report.page import render
+    from analysis.report.page import render, render_site
     from experiments.declare.load import load_registry
     from experiments.files import write_atomically
 
     workspace = Workspace(results=options.results.resolve(), data_root=options.data_root.resolve())
+    folder = workspace.results / "report"
+    nothing = next(iter(Store(workspace.results).run_ids()), None) is None
+    shipped = nothing and not options.registry and workspace.reference.is_dir()
+    if shipped:
+        workspace = replace(workspace, results=workspace.reference)
     request = Request(
         load_registry(options.registry),
         workspace,
         tuple(options.profile),
         tuple(options.items),
         tuple(options.registry),
+        shipped,
     )
-    path = workspace.results / "report" / "index.html"
-    write_atomically(path, render(gather(request)))
-    return path
+    data = gather(request)
+    if options.site is None:
+        write_atomically(folder / "index.html", render(data))
+        return folder / "index.html"
+    for name, text in render_site(data).items():
+        write_atomically(options.site / name, text)
+    return options.site / "index.html"
 
 
 if __name__ == "__main__":

@@ -90,10 +90,12 @@ class TableView:
     source: str
     description: str
     of_paper: bool  # False: a study of ours
+    short: str  # "Table 8", "Controls"
     columns: tuple[str, ...]
     seeds: tuple[int, ...]
     seed_deviation: float | None
     rows: tuple[RowView, ...]
+    texts: dict[str, str]  # "LaTeX", "CSV": the table as it is exported
 
 
 @dataclass(frozen=True)
@@ -212,11 +214,22 @@ class SceneView:
 
 
 @dataclass(frozen=True)
+class PaperView:
+    """Whose tables these are."""
+
+    name: str  # of the method
+    title: str
+    venue: str
+    url: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
     version: str  # of the project
-    paper_items: tuple[str, ...]  # tables of the paper
+    paper: PaperView
+    shipped: bool  # the project's own runs: the reader has none
     profiles: tuple[ProfileView, ...]
     runs: dict[str, RunView]
     configs: dict[str, dict[str, Any]]  # resolved specs without their seeds, by digest

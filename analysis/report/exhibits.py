@@ -21,6 +21,7 @@ from analysis.report.pictures import (
     veil,
 )
 from experiments.declare.figure import Figure
+from experiments.declare.paper import Paper
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.table import Row
 from experiments.draw.drawing import read_drawing
@@ -135,7 +136,7 @@ class Scenes:
                     continue
                 if inspection is None:
                     continue
-                kind = _kind(registry.table(table.name).row(row.id))
+                kind = _kind(registry.table(table.name).row(row.id), registry.paper)
                 key = (row.model, inspection.provenance.dataset)
                 groups.setdefault(key, []).append(_Seen(row.label, kind, record, inspection))
         for (model, _), seen in groups.items():
@@ -212,9 +213,9 @@ class _Seen:
     inspection: RunInspection
 
 
-def _kind(row: Row) -> LayerKind:
-    """Whether a row is the plain baseline, the whole method, or something between."""
+def _kind(row: Row, paper: Paper) -> LayerKind:
+    """Whether a row is the paper's baseline, its whole method, or something between."""
     if row.classifier.overrides or row.model_overrides:
         return "other"
-    kinds: dict[str, LayerKind] = {"softmax": "baseline", "ssa": "ours"}
+    kinds: dict[str, LayerKind] = {paper.baseline: "baseline", paper.method: "ours"}
     return kinds.get(row.classifier.name, "other")

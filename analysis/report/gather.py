@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from analysis.report.data import (
     ClaimView,
     GainView,
     NumberView,
+    PaperView,
     ProfileView,
     ReportData,
     RowState,
@@ -29,7 +31,7 @@ from analysis.report.exhibits import Scenes, figures
 from experiments.ask.why import latencies
 from experiments.declare.metrics import METRICS
 from experiments.declare.profile import Profile
-from experiments.declare.registry import ExperimentRegistry, paper_items
+from experiments.declare.registry import STUDY, ExperimentRegistry
 from experiments.declare.table import Table
 from experiments.errors import CorruptRecordError, StoreError
 from experiments.judge.assemble import RowResult, TableResult
@@ -42,7 +44,7 @@ from experiments.plan.request import Request as Call
 from experiments.plan.request import seeds_option
 from experiments.plan.stored_rows import StoredResolver, StoredRows
 from experiments.show.claims import show_numbers, show_outlook
-from experiments.show.export import DEFAULT_PROFILE
+from experiments.show.export import DEFAULT_PROFILE, to_csv, to_latex
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -59,6 +61,7 @@ class Request:
         profiles: names, in the order of the page; none: every profile that has a record.
         items: names of tables; none: all.
         folders: of the user's registry, for the commands that the page prints.
+        shipped: the results are the project's own, shown because the reader has none.
     """
 
     registry: ExperimentRegistry
@@ -66,6 +69,7 @@ class Request:
     profiles: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
+    shipped: bool = False
 
     @property
     def tables(self) -> list[Table]:
@@ -75,7 +79,7 @@ class Request:
             UnknownNameError: there is no such table.
         """
         if not self.items:
-            paper = [name for name in paper_items() if name in self.registry.tables]
+            paper = [n for n in self.registry.paper.tables if n in self.registry.tables]
             own = [name for name in self.registry.tables if name not in paper]
             return [self.registry.tables[name] for name in (*paper, *own)]
         return [self.registry.table(name) for name in self.items]
@@ -141,9 +145,11 @@ def gather(request: Request) -> ReportData:
         for run_id, record in stored.records.items()
         if record.spec.profile in names or not request.profiles
     }
+    paper = request.registry.paper
     return ReportData(
         version=_version(),
-        paper_items=paper_items(),
+        paper=PaperView(paper.name, paper.title, paper.venue, str(paper.url)),
+        shipped=request.shipped,
         profiles=tuple(profiles),
         runs=runs,
         configs=configs,
@@ -238,11 +244,13 @@ def _table(result: TableResult, request: Request) -> TableView:
         title=table.title,
         source=table.source,
         description=" ".join(table.description.split()),
-        of_paper=table.name in paper_items(),
-        columns=tuple(table.columns),
+        of_paper=table.name in request.registry.paper.tables,
+        short=_heading(table.name),
+        columns=result.columns,
         seeds=result.seeds,
         seed_deviation=result.seed_deviation,
         rows=tuple(_row(result, row, request) for row in result.rows),
+        texts={"LaTeX": to_latex(result), "CSV": to_csv(result)},
     )
 
 
@@ -270,7 +278,7 @@ def _row(result: TableResult, row: RowResult, request: Request) -> RowView:
                 cell.measured, cell.reported, _verdict(cell.verdict), _one_line(cell.note)
             )
             for metric, cell in row.counts.items()
-            if metric in result.table.columns
+            if metric in result.columns
         },
         latencies=_latencies(result, row, request),
         notes=tuple(filter(None, [_one_line(declared.reading), _no_gain(row)])),
@@ -397,6 +405,15 @@ def _kept(things: dict[str, Any], thing: Any) -> str:
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
     things.setdefault(key, thing)
     return key
+
+
+def _heading(name: str) -> str:
+    """``table8`` → "Table 8"; another's name in words."""
+    numbered = re.fullmatch(r"table0*(\d+)", name)
+    if numbered:
+        return f"Table {numbered[1]}"
+    words = name.removeprefix(STUDY).replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
 
 
 def _version() -> str:

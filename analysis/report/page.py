@@ -1,22 +1,90 @@
-"""From what the report shows to one HTML page that loads nothing."""
+"""From what the report shows to HTML that loads nothing: one page, or a site of them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any
 
 from analysis.report.coverage import Coverage, coverage_of
-from analysis.report.data import ProfileView, ReportData, RowView, TableView
+from analysis.report.data import ProfileView, ReportData, RowView, RunView, TableView
 from analysis.report.words import CHIPS, STATES, chip_of
 from experiments.declare.metrics import METRICS
 from experiments.files import strict_json
 from experiments.show.export import show_number
 from experiments.show.text import MISSING, table_stem
 
+#: what a page may show beside tables
+PARTS = ("overview", "reading", "claims", "figures", "masks", "runs")
+
 
 def render(data: ReportData) -> str:
-    """The page; equal data give equal bytes. Every text in it is escaped."""
+    """The whole report on one page; equal data give equal bytes. Every text in it is escaped."""
+    return _render(data, {*PARTS, *_tables(data)}, lambda part, anchor: f"#{anchor}")
+
+
+def render_site(data: ReportData) -> dict[str, str]:
+    """The report as pages that link to each other, by the name of their file.
+
+    ``index.html`` has the overview; each table has a page with its claims; claims, figures, masks
+    and runs have one each. Every page stands alone: it carries its style, its script and the data
+    that it shows, so that it works from a file.
+    """
+    pages = {"index": {"overview", "reading"}}
+    pages |= {table_stem(table): {table} for table in _tables(data)}
+    pages |= {part: {part} for part in PARTS if part not in pages["index"]}
+    home = {part: f"{name}.html" for name, parts in pages.items() for part in parts}
+
+    def linking(own: str) -> Callable[[str, str], str]:
+        # a table that this report does not show has no page: its claims name it all the same
+        return lambda part, anchor: (
+            f"#{anchor}" if home.get(part, own) == own else f"{home[part]}#{anchor}"
+        )
+
+    return {
+        f"{name}.html": _render(_only(data, parts), parts, linking(f"{name}.html"))
+        for name, parts in pages.items()
+    }
+
+
+def _tables(data: ReportData) -> list[str]:
+    return list(dict.fromkeys(table.name for p in data.profiles for table in p.tables))
+
+
+def _only(data: ReportData, parts: Collection[str]) -> ReportData:
+    """The data with those details alone that a page with these parts opens."""
+    named = {
+        run
+        for profile in data.profiles
+        for table in profile.tables
+        if table.name in parts
+        for row in table.rows
+        for run in row.runs
+    }
+    if "masks" in parts:
+        named |= {layer.run_id for scene in data.scenes for layer in scene.layers if layer.run_id}
+    runs = {run_id: run for run_id, run in data.runs.items() if "runs" in parts or run_id in named}
+    configs, classes = ({getattr(r, k) for r in runs.values()} for k in ("config", "classes"))
+    masks = "masks" in parts
+    return replace(
+        data,
+        runs=runs,
+        configs={key: value for key, value in data.configs.items() if key in configs},
+        classes={key: value for key, value in data.classes.items() if key in classes},
+        scenes=data.scenes if masks else (),
+        pictures=data.pictures if masks else {},
+    )
+
+
+def _render(data: ReportData, parts: Collection[str], to: Callable[[str, str], str]) -> str:
+    """A page with some parts.
+
+    Args:
+        data: of the whole report; ``runs`` and what belongs to them may be those of these parts.
+        parts: of :data:`PARTS`, and names of tables.
+        to: address of an anchor in a part.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -43,6 +111,9 @@ def render(data: ReportData) -> str:
         "states": STATES,
         "chips": CHIPS,
         "missing": MISSING,
+        "parts": parts,
+        "to": to,
+        "tip": lambda row: show_seeds(row, data.runs),
     }
     coverage = {profile.name: coverage_of(profile) for profile in data.profiles}
     return environment.get_template("page.html").render(
@@ -52,22 +123,24 @@ def render(data: ReportData) -> str:
         css=Markup((static / "report.css").read_text(encoding="utf-8")),
         js=Markup((static / "report.js").read_text(encoding="utf-8")),
         start=Markup((static / "start.js").read_text(encoding="utf-8")),
-        embedded=Markup(embeddable(asdict_for_script(data))),
+        embedded=Markup(embeddable(asdict_for_script(data, parts))),
     )
 
 
-def asdict_for_script(data: ReportData) -> dict[str, Any]:
+def asdict_for_script(data: ReportData, parts: Collection[str]) -> dict[str, Any]:
     """What the script needs: rows by their address, runs, configurations, scenes."""
     rows = {
         f"{profile.name}/{table.name}/{row.id}": asdict(row)
         for profile in data.profiles
         for table in profile.tables
+        if table.name in parts
         for row in table.rows
     }
     tables = {
         f"{profile.name}/{table.name}": {"title": table.title, "source": table.source}
         for profile in data.profiles
         for table in profile.tables
+        if table.name in parts
     }
     return {
         "rows": rows,
@@ -151,6 +224,15 @@ def show_digits(value: float | None, digits: int) -> str:
 def show_signed(value: float | None) -> str:
     """Two decimals with their sign."""
     return MISSING if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def show_seeds(row: RowView, runs: Mapping[str, RunView]) -> str:
+    """``seed 0: 41.20, seed 1: 40.02``: the mIoU of each run of a row, in percent."""
+    return ", ".join(
+        f"seed {runs[run].seed}: {show_digits(runs[run].miou, 2)}"
+        for run in row.runs
+        if run in runs
+    )
 
 
 def show_duration(seconds: float) -> str:

@@ -75,7 +75,7 @@ class Document:
         if (result := self._export_of(path)) is not None:
             self.exported[path] = result
             return
-        reading = self.readings[path] = read_latex(text)
+        reading = self.readings[path] = read_latex(text, self.sources.request.registry.paper.macros)
         for name in reading.inputs:
             there = input_path(self.root.parent, name)
             if there is not None and there.suffix in LATEX and there not in self.texts:
@@ -117,7 +117,7 @@ class Document:
         """How a command may begin, with the table and profile; the longest beginning first."""
         registry = self.sources.request.registry
         prefixes = {
-            macro_prefix(table, profile): (table, profile)
+            macro_prefix(registry.paper, table, profile): (table, profile)
             for table in registry.tables
             for profile in registry.profiles
         }

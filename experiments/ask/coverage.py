@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.ask.why import latencies
-from experiments.declare.registry import STUDY, paper_items
+from experiments.declare.registry import STUDY, ExperimentRegistry
 from experiments.files import strict_json
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.counts import count_cells
@@ -73,7 +73,13 @@ class Coverage:
 
 def coverage(request: Request) -> Coverage:
     """Look at every table of the registry; nothing is trained and nothing is counted."""
-    plan = request.plan(list(request.registry.tables.values()))
+    items = request.registry.paper.items
+    order = {name: place for place, name in enumerate(items)}
+    tables = sorted(
+        request.registry.tables.values(),
+        key=lambda table: (order.get(table.name, len(items)), table.name),
+    )
+    plan = request.plan(tables)
     stored = runs_of_rows(request.resolver, request.store)
     shipped = runs_of_rows(request.resolver, request.reference) if request.reference else stored
     made = []
@@ -83,9 +89,9 @@ def coverage(request: Request) -> Coverage:
     return Coverage(request.profile.name, request.seeds, request.workspace.results, tuple(made))
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str, registry: ExperimentRegistry) -> str:
     """Whether a table is the paper's, a study of ours, or the user's own."""
-    if name in paper_items():
+    if name in registry.paper.items:
         return "paper"
     return "study" if name.startswith(STUDY) else "own"
 
@@ -107,7 +113,7 @@ def _of_table(
     timed = [row.row for row in rows if row.row.reported.latency_ms is not None]
     return TableCoverage(
         name=table.name,
-        kind=kind_of(table.name),
+        kind=kind_of(table.name, request.registry),
         rows=len(rows),
         reported=len(printed),
         measured=sum(row.miou is not None for row in rows),
@@ -202,18 +208,13 @@ def show_coverage(console: Console, found: Coverage) -> None:
         table.add_column(name, justify="left" if index in (0, 11, 12) else "right")
     for kind, title in TITLES.items():
         lines = [each for each in found.tables if each.kind == kind]
-        for each in sorted(lines, key=lambda each: _order(each.name)):
+        for each in lines:
             table.add_row(*_cells(each, each.name))
         if lines:
             table.add_section()
             table.add_row(*_cells(found.total(kind), title), style="bold")
             table.add_section()
     console.print(table)
-
-
-def _order(name: str) -> tuple[int, str]:
-    items = paper_items()
-    return (items.index(name) if name in items else len(items), name)
 
 
 def _cells(each: TableCoverage, name: str) -> list[str]:

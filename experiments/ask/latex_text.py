@@ -9,13 +9,10 @@ from pathlib import Path
 
 from experiments.ask.markdown_text import blanked
 from experiments.ask.quoted import Quote, is_decimal, is_result, quotes
-from experiments.show.macros import PREFIX
 
 _COMMENT = re.compile(r"(?<!\\)%.*")
 _ELSEWHERE = re.compile(r"(?<!\\)%\s*elsewhere:")
 _BODY = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
-_DEFINITION = re.compile(rf"\\(?:re)?newcommand\*?\s*\{{?\\({PREFIX}[A-Z][A-Za-z]*)\}}?\s*{_BODY}")
-_USE = re.compile(rf"\\({PREFIX}[A-Z][A-Za-z]*)")
 _INPUT = re.compile(r"\\(?:input|include|subfile)\s*\{([^{}]+)\}")
 #: what holds no prose
 _NO_PROSE = re.compile(
@@ -60,16 +57,18 @@ class LatexReading:
     elsewhere: int
 
 
-def read_latex(text: str) -> LatexReading:
-    """Find the commands and the numbers of a file."""
+def read_latex(text: str, prefix: str) -> LatexReading:
+    """Find the commands, which begin with ``prefix``, and the numbers of a file."""
+    name = rf"\\({prefix}[A-Z][A-Za-z]*)"
+    definition = re.compile(rf"\\(?:re)?newcommand\*?\s*\{{?{name}\}}?\s*{_BODY}")
     excused = {number for number, line in enumerate(text.split("\n")) if _ELSEWHERE.search(line)}
     code = blanked(text, _COMMENT)
     definitions = [
         Defined(match[1], match[2], match.start(2), match.end(2))
-        for match in _DEFINITION.finditer(code)
+        for match in definition.finditer(code)
     ]
-    bare = blanked(code, _DEFINITION)
-    used = tuple(Used(match[1], match.start()) for match in _USE.finditer(bare))
+    bare = blanked(code, definition)
+    used = tuple(Used(match[1], match.start()) for match in re.finditer(name, bare))
     inputs = tuple(match[1].strip() for match in _INPUT.finditer(bare))
     plain = blanked(bare, _NO_PROSE)
     for latex, text_of in _PLAIN:

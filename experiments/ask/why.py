@@ -20,7 +20,7 @@ from experiments.judge.assemble import RowResult, assemble
 from experiments.judge.counts import count_cells
 from experiments.judge.statistics import Gain
 from experiments.judge.tables import counter_of
-from experiments.judge.verdict import TOLERANCES, Verdict
+from experiments.judge.verdict import Verdict, tolerance_of
 from experiments.plan.plan import PlannedRun
 from experiments.plan.request import Request, seeds_option
 from experiments.store.records import Record
@@ -136,7 +136,7 @@ def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOr
         absent=row_result.absent if trained else (),
         notes=tuple(_notes(request, row, table, metric)),
         command=command(request, table, trained=trained),
-        tolerance=TOLERANCES[declared.judged],
+        tolerance=tolerance_of(declared.judged, table.paper.stated_error),
         **numbers,
     )
 
@@ -275,7 +275,7 @@ def latencies(request: Request, row: Row, model: str) -> Iterator[str]:
         for path in sorted((results / "benchmarks").glob(f"latency_{model}_*.json")):
             try:
                 found = parsed_json(read_bounded(path, MOST_OF_A_BENCHMARK))["details"]
-                about = {found["classifier"], "softmax"}
+                about = {found["classifier"], found["baseline"]}
                 ratio, device, printed = found["ratio"], found["device"], found["reported_ratio"]
                 text = (
                     f"{found['classifier']} over {found['baseline']} on {device}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 from enum import Enum
 from pathlib import Path
@@ -48,6 +49,8 @@ from experiments.machine import print_what_can_be_printed
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from experiments.plan.request import Request
 
 USAGE, INCOMPLETE, INTERRUPTED = 2, 3, 130
@@ -58,7 +61,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(
-        "Regenerate the tables and figures of SSA-Seg (NeurIPS 2024). "
+        "Regenerate the tables and figures of the paper that the registry declares. "
         "Name an item (table8, all) or one of the verbs below."
     ),
 )
@@ -155,7 +158,7 @@ def plan(
         if item in request.registry.figures:
             raise UnclearNameError(
                 f"{item} is a figure; --detect is about the gains of a table: "
-                "`./run_all.sh plan table8 --detect 1.0`."
+                f"`./run_all.sh plan {next(iter(request.registry.tables), 'TABLE')} --detect 1.0`."
             )
         raise typer.Exit(show_detection(request, item, detect, make_console()))
     if figure := request.registry.figures.get(item):
@@ -190,7 +193,7 @@ def decide(
     if item in request.registry.figures:
         raise UnclearNameError(
             f"{item} is a figure, which claims nothing; decide takes a table: "
-            "`./run_all.sh decide table9`."
+            f"`./run_all.sh decide {next(iter(request.registry.tables), 'TABLE')}`."
         )
     try:
         seconds = parse_duration(budget) if budget else None
@@ -230,7 +233,7 @@ def list_(registry: RegistryOption = None) -> None:
 
     from experiments.declare.extensions import own_names
     from experiments.declare.load import load_registry
-    from experiments.declare.registry import STUDY, paper_items
+    from experiments.declare.registry import STUDY
     from experiments.show.terminal import make_console
 
     loaded, console = load_registry(registry or []), make_console()
@@ -238,10 +241,11 @@ def list_(registry: RegistryOption = None) -> None:
         **{n: f"{table.title} ({len(table.rows)} rows)" for n, table in loaded.tables.items()},
         **{n: figure.title for n, figure in loaded.figures.items()},
     }
-    others = [name for name in declared if name not in paper_items()]
+    paper = loaded.paper
+    others = [name for name in declared if name not in paper.items]
     studies = [name for name in others if name.startswith(STUDY)]
     groups = {
-        "The paper's tables and figures": paper_items(),
+        f"{paper.name} ({paper.venue}), tables and figures": paper.items,
         "Studies of ours": studies,
         "Others": [name for name in others if name not in studies],
     }
@@ -308,13 +312,16 @@ def report(
     data_root: DataRootOption = DEFAULT_DATA_ROOT,
     results: ResultsOption = DEFAULT_RESULTS,
     registry: RegistryOption = None,
+    site: Annotated[
+        Path | None, typer.Option(help="Write a page a table into this folder instead.")
+    ] = None,
 ) -> None:
     """Write results/report/index.html: one page with the whole state of the reproduction.
 
     Reads what is stored and trains nothing. The page loads nothing from anywhere.
     """
     given = {"profile": profile, "registry": registry, "data-root": data_root, "results": results}
-    _hand_on("analysis.report", items, given)
+    _hand_on("analysis.report", items, given | {"site": site})
 
 
 @app.command()
@@ -327,9 +334,7 @@ def notebooks(
         Path | None, typer.Option(help="Default: results if it holds a run, or results/reference.")
     ] = None,
     registry: RegistryOption = None,
-    row: Annotated[
-        str | None, typer.Option(help="That the tour follows, e.g. table9/lg-lsd.")
-    ] = None,
+    row: Annotated[str | None, typer.Option(help="That the tour follows: TABLE/ROW.")] = None,
     jobs: JobsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: RESULTS/notebooks.")] = None,
 ) -> None:
@@ -362,7 +367,9 @@ def complexity(
             help="Name of a model file; `list` shows them.", autocompletion=completion.models
         ),
     ],
-    classifier: Annotated[str, typer.Option(help="Beside softmax, its baseline.")] = "ssa",
+    classifier: Annotated[
+        str | None, typer.Option(help="Default: the paper's method; beside its baseline.")
+    ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 150,
     size: Annotated[int, typer.Option(min=1, help="Side of the input, pixels.")] = 512,
     depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
@@ -373,8 +380,10 @@ def complexity(
     from experiments.show.breakdown import show_breakdown
     from experiments.show.console import make_console
 
-    card = load_registry(registry or []).model(model)
-    show_breakdown(make_console(), card, classifier, classes, size, depth)
+    loaded = load_registry(registry or [])
+    chosen, baseline = classifier or loaded.paper.method, loaded.paper.baseline
+    card = loaded.model(model)
+    show_breakdown(make_console(), card, (chosen, baseline), classes, size, depth)
 
 
 app.command()(evaluate.evaluate)
@@ -394,7 +403,6 @@ def expand(arguments: list[str]) -> list[str]:
         UnknownNameError: neither a verb nor an item.
     """
     from experiments.declare.load import load_registry
-    from experiments.declare.registry import paper_items
 
     verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     verbs += [str(group.name) for group in app.registered_groups]
@@ -403,16 +411,23 @@ def expand(arguments: list[str]) -> list[str]:
     extra = [Path(b) for a, b in itertools.pairwise(arguments) if a == "--registry"]
     extra += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--registry=")]
     loaded = load_registry(extra)
-    items = [*loaded.tables, *loaded.figures, *paper_items(), "all"]
+    items = [*loaded.tables, *loaded.figures, *loaded.paper.items, "all"]
     if arguments[0] not in items:
         names = [verb for verb in verbs if verb != "run"]
         raise UnknownNameError("item or verb", arguments[0], dict.fromkeys([*items, *names]))
     return ["run", *arguments]
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
     print_what_can_be_printed()  # a locale may lack "–"
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does, whatever is under way
+        if signal.getsignal(number) == signal.SIG_DFL:  # under nohup a terminal may close
+            signal.signal(number, _interrupt)
     try:
         completion.answer_shells()
         code = app(

@@ -58,10 +58,11 @@ class Style(str, Enum):
 
 
 ItemArgument = Annotated[
-    str, typer.Argument(help="table8, all, …; `list` shows them.", autocompletion=completion.items)
+    str,
+    typer.Argument(help="An item (`list` shows them), or all.", autocompletion=completion.items),
 ]
 TableArgument = Annotated[
-    str, typer.Argument(help="table8, …; `list` shows them.", autocompletion=completion.tables)
+    str, typer.Argument(help="A table; `list` shows them.", autocompletion=completion.tables)
 ]
 RowArgument = Annotated[
     str,

@@ -118,7 +118,7 @@ def status(
 def export(
     request: Request,
     item: Annotated[
-        str, typer.Argument(help="table8, all, …; appendix.", autocompletion=completion.exported)
+        str, typer.Argument(help="A table, all, or appendix.", autocompletion=completion.exported)
     ],
     style: StyleOption = None,
     macros: Annotated[

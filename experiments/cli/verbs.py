@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 
 from rich.console import Console
 
-from experiments.declare.registry import paper_items
 from experiments.declare.table import Table
 from experiments.errors import UnknownNameError
 from experiments.judge.assemble import TableResult, assemble
@@ -161,7 +160,7 @@ def write_appendix(request: Request, console: Console) -> int:
         folder, request = request.workspace.results, replace(request, workspace=workspace)
     else:
         folder = request.workspace.results
-    printed = paper_items()
+    printed = request.registry.paper.items
     tables = sorted(request.tables("all"), key=lambda table: table.name not in printed)
     plan = request.stored_plan(tables)
     results = [assemble(planned, request.store, request.reference) for planned in plan.tables]

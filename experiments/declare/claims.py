@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from experiments.declare.base import Declared
 
@@ -104,24 +104,47 @@ class TrendPoint(Declared):
 FEWEST_POINTS = 3
 
 
+#: of a class: how far its features lie from its fixed prototype in the baseline, in which share of
+#: the images it occurs, which share of such an image it takes
+ClassProperty = Literal["distance", "frequency", "size"]
+
+
 class TrendClaim(Stated):
-    """A gain grows with something."""
+    """A gain grows with something: that of several pairs of rows, or that of a pair's classes."""
 
     kind: Literal["trend"]
-    points: tuple[TrendPoint, ...] = Field(min_length=FEWEST_POINTS)
-    along: str  # what grows, in a word
+    points: tuple[TrendPoint, ...] = ()  # the gains of these pairs
+    along: str = ""  # what grows with ``points``, in a word
+    pair: Pair | None = None  # instead of ``points``: the gains of this pair's classes
+    by: ClassProperty | None = None  # what they are set against
+    within: Literal["classes", "images"] = "classes"  # images: from image to image of one class
+    falls: bool = False  # the claim is that the gain falls with ``by``
 
-    @field_validator("points")
-    @classmethod
-    def _spread(cls, points: tuple[TrendPoint, ...]) -> tuple[TrendPoint, ...]:
-        if len({point.at for point in points}) < 2:
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> TrendClaim:
+        if (self.pair is None) != (self.by is None):
+            raise ValueError("a trend over classes needs both pair and by")
+        if self.pair is not None:
+            if self.points or self.along:
+                raise ValueError("a trend is over points or over the classes of a pair, not both")
+            if self.within == "images" and self.by == "frequency":
+                raise ValueError("a class's frequency is the same in all images")
+            return self
+        if self.falls or self.within != "classes":
+            raise ValueError("falls and within belong to a trend over the classes of a pair")
+        if not self.along:
+            raise ValueError("a trend says in `along` what grows")
+        if len(self.points) < FEWEST_POINTS:
+            raise ValueError(f"a trend needs at least {FEWEST_POINTS} points")
+        if len({point.at for point in self.points}) < 2:
             raise ValueError("a trend needs points at two places at least")
-        return points
+        return self
 
     @property
     def named(self) -> frozenset[str]:
         """See :class:`Stated`."""
-        return frozenset(row for point in self.points for row in point.pair)
+        pairs = [point.pair for point in self.points]
+        return frozenset(row for pair in (*pairs, self.pair or ()) for row in pair)
 
 
 Claim = Annotated[

@@ -15,6 +15,7 @@ Kind = Literal[
     "class_changes",
     "intra_class",
     "masks_and_cam",
+    "mechanism",
     "miou_curves",
     "relation_matrix",
     "small_objects",
@@ -27,6 +28,9 @@ Style = Literal["column", "text"]
 INSPECTED: frozenset[Kind] = frozenset(
     {"boundary", "intra_class", "masks_and_cam", "relation_matrix", "small_objects", "tsne"}
 )
+
+#: kinds that read how far the baseline's features lie from their prototypes, which is stored then
+MEASURED: frozenset[Kind] = frozenset({"mechanism"})
 
 
 class FigureRow(Declared):
@@ -86,6 +90,11 @@ class Figure(Declared):
     def inspected(self) -> bool:
         """Whether it needs what `extract` stores."""
         return self.kind in INSPECTED
+
+    @property
+    def measured(self) -> bool:
+        """Whether it needs the distances of the baseline's features."""
+        return self.kind in MEASURED
 
     def of_profile(self, profile: str) -> str:
         """The profile that its files are of; without rows it is the same one in every profile."""

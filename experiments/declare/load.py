@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from experiments.declare.base import Declared
 from experiments.declare.extensions import take_up
 from experiments.declare.figure import Figure
 from experiments.declare.model import ModelCard
+from experiments.declare.paper import FILE, Paper
 from experiments.declare.profile import Profile, Protocol
 from experiments.declare.protocol import check_protocols
 from experiments.declare.registry import ExperimentRegistry, T
@@ -23,7 +26,10 @@ from experiments.machine import PROJECT
 from ssa.models import PAPER_SIZE
 from ssa.validation import first_problem
 
-HERE = PROJECT / "experiments"
+D = TypeVar("D", bound=Declared)
+
+#: the project's own registry folder
+OWN = PROJECT / "experiments"
 #: folders of YAML files, one a thing
 DECLARED = ("tables", "figures", "models", "profiles", "protocols", "datasets")
 #: every folder of a registry that is read
@@ -37,8 +43,12 @@ def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
     ``datasets/``, each optional, with one YAML file a thing, and ``classifiers/`` with Python
     files, which are imported. Two things of one name are an error, wherever they stand.
 
+    A folder with a ``paper.yaml`` is another paper's: its tables and figures stand in place of
+    ours, and our profiles that compare with our paper are gone; networks, data sets and the other
+    profiles stay.
+
     Raises:
-        RegistryError: a file that is not valid, or a name that is taken.
+        RegistryError: a file that is not valid, a name that is taken, or two publications.
     """
     folders = tuple(Path(folder).resolve() for folder in extra)
     registry = _load_registry(folders)
@@ -50,14 +60,21 @@ def load_registry(extra: Sequence[Path] = ()) -> ExperimentRegistry:
 def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
     for folder in extra:
         _check_layout(folder)
-    folders = (HERE, *extra)
+    folders = (OWN, *extra)
+    about = _folder_of_the_paper(extra)
+    paper = _read(about / FILE, Paper)
+    of_paper = folders if about == OWN else extra
+    tables = _read_all(of_paper, "tables", Table)
     registry = ExperimentRegistry(
-        tables=_read_all(folders, "tables", Table),
-        figures=_read_all(folders, "figures", Figure),
+        tables=MappingProxyType(
+            {name: table.model_copy(update={"paper": paper}) for name, table in tables.items()}
+        ),
+        figures=_read_all(of_paper, "figures", Figure),
         models=_read_all(folders, "models", ModelCard),
-        profiles=_read_all(folders, "profiles", Profile),
+        profiles=_read_all(folders, "profiles", Profile, without=_papers_own(about)),
         protocols=_read_all(folders, "protocols", Protocol),
         folders=extra,
+        paper=paper,
     )
     for table in registry.tables.values():
         for row in table.rows:
@@ -80,6 +97,22 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
     return registry
 
 
+def _folder_of_the_paper(extra: Sequence[Path]) -> Path:
+    """Where the publication is declared: the user's folder that does, else ours."""
+    declaring = [folder for folder in extra if (folder / FILE).is_file()]
+    if len(declaring) > 1:
+        raise RegistryError(
+            f"{declaring[0] / FILE} and {declaring[1] / FILE} both declare a paper; name one of "
+            "the folders at a time."
+        )
+    return declaring[0] if declaring else OWN
+
+
+def _papers_own(about: Path) -> Callable[[Path, Profile], bool]:
+    """Which profiles go with another publication: ours that compare with our paper."""
+    return lambda folder, profile: folder == OWN and about != OWN and profile.compares_with_paper
+
+
 def _check_layout(folder: Path) -> None:
     """Refuse a registry folder with things that nobody would read: a misspelt name has no effect.
 
@@ -93,7 +126,7 @@ def _check_layout(folder: Path) -> None:
             f"holds it: --registry {folder.parent}"
         )
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".yaml", ".yml"):
+        if path.suffix in (".yaml", ".yml") and path.name != FILE:
             raise RegistryError(
                 f"{path} is read by nobody here; move it into one of {', '.join(DECLARED)}."
             )
@@ -143,12 +176,19 @@ def _check_rows(figure: Figure, tables: Mapping[str, Table]) -> None:
             raise RegistryError(f"Figure {figure.name}: {unknown}")
 
 
-def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[str, T]:
+def _read_all(
+    folders: Sequence[Path],
+    kind: str,
+    schema: type[T],
+    without: Callable[[Path, T], bool] = lambda folder, thing: False,
+) -> Mapping[str, T]:
     things: dict[str, T] = {}
     origin: dict[str, Path] = {}
     for folder in folders:
         for path in sorted((folder / kind).glob("*.yaml")):
             thing = _read(path, schema)
+            if without(folder, thing):
+                continue
             name: str = thing.name  # type: ignore[attr-defined]
             if name in things:
                 raise RegistryError(
@@ -158,7 +198,7 @@ def _read_all(folders: Sequence[Path], kind: str, schema: type[T]) -> Mapping[st
     return MappingProxyType(things)
 
 
-def _read(path: Path, schema: type[T]) -> T:
+def _read(path: Path, schema: type[D]) -> D:
     try:
         return schema.model_validate(read_yaml(path))
     except ValidationError as error:

@@ -40,7 +40,8 @@ class Metric:
     paper_digits: int = 1  # that the paper prints
     printed_in_paper: bool = True  # else no number of the paper stands beside ours
     column: bool = True  # a table may name it in ``columns``
-    always_exported: bool = True  # else only where the table names it
+    always_exported: bool = True  # else only where it is a column
+    where_measured: bool = False  # a column of every table with a run that has it, also unnamed
 
     @property
     def heading(self) -> str:
@@ -144,6 +145,20 @@ _DECLARED = (
         digits=1,
         printed_in_paper=False,
         always_exported=False,
+    ),
+    Metric(
+        name="miou_frequent",
+        title="Frequent mIoU",
+        unit="%",
+        long_title="mIoU, frequent classes",
+        meaning="over those that at least 20 pictures of the data set show; median over the runs",
+        why="percent, over the classes that at least 20 pictures of the data set show",
+        source="record",
+        judged="never",
+        field="miou_frequent",
+        printed_in_paper=False,
+        always_exported=False,
+        where_measured=True,  # a long-tailed data set has it, the others have not
     ),
 )
 

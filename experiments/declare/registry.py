@@ -10,15 +10,10 @@ from typing import TypeVar
 from experiments.declare.base import Declared
 from experiments.declare.figure import Figure
 from experiments.declare.model import ModelCard
+from experiments.declare.paper import Paper
 from experiments.declare.profile import Profile, Protocol
 from experiments.declare.table import Table
 from experiments.errors import UnknownNameError
-
-NUMBER_OF_TABLES = 13
-
-
-NUMBER_OF_FIGURES = 8
-
 
 STUDY = "study_"  # how the names of our own studies begin
 
@@ -28,8 +23,9 @@ T = TypeVar("T", bound=Declared)
 
 @dataclass(frozen=True)
 class ExperimentRegistry:
-    """All tables, figures, models, profiles and protocols by name."""
+    """All tables, figures, models, profiles and protocols by name, and whose they are."""
 
+    paper: Paper
     tables: Mapping[str, Table]
     figures: Mapping[str, Figure]
     models: Mapping[str, ModelCard]
@@ -62,10 +58,3 @@ def _get(kind: str, things: Mapping[str, T], name: str) -> T:
     if name not in things:
         raise UnknownNameError(kind, name, things)
     return things[name]
-
-
-def paper_items() -> tuple[str, ...]:
-    """Every table and figure of the paper by the name that the command line takes."""
-    tables = (f"table{n}" for n in range(1, NUMBER_OF_TABLES + 1))
-    figures = (f"figure{n}" for n in range(1, NUMBER_OF_FIGURES + 1))
-    return (*tables, *figures)

@@ -11,6 +11,7 @@ from experiments.declare.base import Declared, PlainName
 from experiments.declare.claims import Claim
 from experiments.declare.metrics import ColumnName, check_column
 from experiments.declare.network import NetworkConfig, Settings
+from experiments.declare.paper import NO_PAPER, Paper
 from experiments.declare.training import TrainingOverrides
 
 #: side of the square input in pixels, as the paper counts (Table 1)
@@ -102,6 +103,7 @@ class Table(Declared):
     description: str = ""
     claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict
     profiles: tuple[str, ...] = ()  # in which it means something; none named: in all
+    paper: Paper = NO_PAPER  # set where the registry is read, from paper.yaml
 
     @model_validator(mode="after")
     def _consistent(self) -> Table:

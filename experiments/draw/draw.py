@@ -17,13 +17,14 @@ from experiments.declare.profile import DataChoice
 from experiments.declare.table import Table
 from experiments.draw.drawing import Drawing, DrawnRun, is_drawn, write_drawing
 from experiments.draw.inspection import InspectionError, read_inspection
-from experiments.errors import SsaError, UnknownNameError, sentence_of
+from experiments.errors import CorruptRecordError, SsaError, UnknownNameError, sentence_of
 from experiments.machine import module_command, search_path
 from experiments.plan.data import locate
 from experiments.plan.plan import DONE, Plan
 from experiments.plan.stored_rows import StoredRows
 from experiments.show import console as show
 from experiments.show.progress_bars import train_and_show
+from experiments.store.distances import read_distances
 from experiments.store.records import Record
 from experiments.store.workspace import Workspace
 
@@ -105,7 +106,7 @@ def extract_item(call: Request, item: str, console: Console) -> int:
     if item in runs:
         record = call.store.read(item)
         assert record is not None
-        _say_extracted(console, item, inspect(call, record))
+        _say_extracted(console, item, inspect(call, record, measured=_remeasurable(call, record)))
         return COMPLETE
     if item in call.registry.figures:
         figure = call.registry.figure(item)
@@ -128,11 +129,17 @@ def extract_item(call: Request, item: str, console: Console) -> int:
             continue
         done.add(record.run_id)
         try:
-            _say_extracted(console, record.run_id, inspect(call, record))
+            made = inspect(call, record, measured=_remeasurable(call, record))
+            _say_extracted(console, record.run_id, made)
         except SsaError as error:
             console.print(escape(f"missing: {sentence_of(error)}"), soft_wrap=True)
             code = INCOMPLETE
     return code
+
+
+def _remeasurable(call: Request, record: Record) -> bool:
+    """Whether a run's distances can be measured: of a shipped run there are no weights."""
+    return call.store.folder(record.run_id).weights.is_file()
 
 
 def _say_extracted(console: Console, run_id: str, made: bool) -> None:
@@ -140,16 +147,26 @@ def _say_extracted(console: Console, run_id: str, made: bool) -> None:
     console.print(f"{run_id}: {word}", soft_wrap=True)
 
 
-def inspect(call: Request, record: Record) -> bool:
-    """See to it that a run's inspection is stored; whether it had to be made.
+def inspect(
+    call: Request, record: Record, *, inspected: bool = True, measured: bool = False
+) -> bool:
+    """See to it that what figures need of a run is stored; whether it had to be made.
+
+    Args:
+        call: folders and device.
+        record: of the run.
+        inspected: whether its inspection is needed.
+        measured: whether the distances of its features are.
 
     Raises:
         SsaError: it must be made, and weights or data are not there or not the record's.
     """
     try:
-        if read_inspection(call.store, record) is not None:
+        lacks = inspected and read_inspection(call.store, record) is None
+        lacks = lacks or (measured and read_distances(call.store, record) is None)
+        if not lacks:
             return False
-    except InspectionError:
+    except (InspectionError, CorruptRecordError):
         pass  # damaged or of an earlier record: made anew
     from experiments.train.trained import require_weights_of
 
@@ -164,7 +181,7 @@ def inspect(call: Request, record: Record) -> bool:
         )
     from experiments.draw.extract import extract
 
-    extract(record, call.store, data.root, call.device_here)
+    extract(record, call.store, data.root, call.device_here, measured=measured)
     return True
 
 
@@ -205,9 +222,9 @@ def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | Non
             if record is None:
                 missing[f"{row.run}, seed {seed}: {reason}"] = None
                 continue
-            if figure.inspected:
+            if figure.inspected or (figure.measured and row.baseline):
                 try:
-                    inspect(call, record)
+                    inspect(call, record, inspected=figure.inspected, measured=figure.measured)
                 except SsaError as error:
                     missing[sentence_of(error)] = None
                     continue

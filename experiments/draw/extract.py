@@ -28,8 +28,10 @@ from experiments.draw.inspection import (
     write_inspection,
 )
 from experiments.draw.regions import ObjectAreas, RegionAreas, object_areas, ring_areas
+from experiments.errors import CorruptRecordError
 from experiments.machine import git_commit
 from experiments.store.areas import ImageAreas, image_areas, scores
+from experiments.store.distances import FeatureDistances, read_distances, write_distances
 from experiments.store.records import Record
 from experiments.store.store import Store
 from experiments.train.config import IGNORE_INDEX, Surroundings, runner_config
@@ -54,7 +56,7 @@ TOLERANCE_SHARE = 0.02
 
 
 def extract(
-    record: Record, store: Store, data: Path, device: str = "cpu"
+    record: Record, store: Store, data: Path, device: str = "cpu", *, measured: bool = False
 ) -> tuple[RunInspection, bool]:
     """The inspection of a run: read if there is a whole one of this record, else made and kept.
 
@@ -63,9 +65,10 @@ def extract(
         store: where the inspection is kept.
         data: the folder of the run's data set.
         device: "cpu" or "cuda".
+        measured: whether it must have its distances of features beside it, or is made anew.
 
     Returns:
-        The inspection, and whether it was made now.
+        The inspection, and whether it was made now; with it the run's distances of features.
 
     Raises:
         MissingWeightsError: it must be made, and there are no weights.
@@ -73,12 +76,23 @@ def extract(
     """
     with suppress(InspectionError):  # damaged or of an earlier record: made anew
         kept = read_inspection(store, record)
-        if kept is not None:
+        if kept is not None and not (measured and _distances_lack(store, record)):
             return kept, False
-    return write_inspection(store, inspect_run(record, store, data, device)), True
+    inspection, distances = inspect_run(record, store, data, device)
+    write_distances(store, record, distances)
+    return write_inspection(store, inspection), True
 
 
-def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunInspection:
+def _distances_lack(store: Store, record: Record) -> bool:
+    try:
+        return read_distances(store, record) is None
+    except CorruptRecordError:
+        return True  # made anew
+
+
+def inspect_run(
+    record: Record, store: Store, data: Path, device: str
+) -> tuple[RunInspection, FeatureDistances]:
     """Evaluate a run's network once more and note what figures need; see :func:`extract`."""
     model = load_trained(record, store, device)
     classifier = pixel_classifier(model)
@@ -91,7 +105,7 @@ def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunIns
     ]
     commit, dirty = git_commit()
     weights = store.folder(record.run_id).weights
-    return RunInspection(
+    inspection = RunInspection(
         provenance=InspectionProvenance(
             version=INSPECTION_VERSION,
             run_id=record.run_id,
@@ -123,6 +137,7 @@ def inspect_run(record: Record, store: Store, data: Path, device: str) -> RunIns
         student_relation=notes.relation("student"),
         teacher_relation=notes.relation("teacher"),
     )
+    return inspection, notes.distances()
 
 
 def _notes_of(
@@ -213,6 +228,8 @@ class _Notes:
     _best: dict[int, _Best] = field(default_factory=dict)
     _areas: list[tuple[str, Any, Any, Any]] = field(default_factory=list)
     _relations: dict[str, Tensor] = field(default_factory=dict)
+    _fixed: Tensor | None = None  # prototypes that are the same for all images
+    _distances: list[tuple[str, Floats]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from experiments.draw.regions import BAND_WIDTHS
@@ -232,6 +249,11 @@ class _Notes:
             *(np.stack([entry[part] for entry in ordered]) for part in (1, 2, 3)),
         )
 
+    def distances(self) -> FeatureDistances:
+        """Of every image in the order of the record's."""
+        names, values = zip(*sorted(self._distances, key=lambda entry: entry[0]))
+        return FeatureDistances(names, np.stack(values))
+
     def relation(self, whose: str) -> Floats | None:
         """(K, K) mean over all images."""
         total = self._relations.get(whose)
@@ -245,6 +267,7 @@ class _Notes:
         labels = [sample.gt_sem_seg.data for sample in samples]
         if classifier is not None and features is not None:
             self._relate(classifier, features, labels)
+            self._fixed = self._fixed if self._fixed is not None else _fixed(classifier, features)
         for place, sample in enumerate(samples):
             label = labels[place][0].cpu().numpy().astype(np.uint8)
             prediction = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
@@ -253,6 +276,10 @@ class _Notes:
             index = len(self._areas)
             self._areas.append((name, *image_areas(*counted)))
             self.rings = self.rings + ring_areas(*counted)
+            distances = np.full(self.num_classes, np.nan, np.float32)
+            if features is not None and self._fixed is not None:
+                distances = class_distances(features[place], self._fixed, label)
+            self._distances.append((name, distances))
             objects = object_areas(*counted)
             self.objects = self.objects + objects
             stretch = index * min(NUM_IMAGES, self.num_images) // self.num_images
@@ -272,23 +299,55 @@ class _Notes:
 
     @torch.no_grad()
     def _relate(self, classifier: PixelClassifier, features: Tensor, labels: list[Tensor]) -> None:
-        from ssa.classifiers.ssa import SSAClassifier
         from ssa.losses.distillation import relation_matrix
 
-        if not (isinstance(classifier, SSAClassifier) and classifier.config.semantic_adaptation):
-            return
-        self.relation_scale = scale = classifier.config.relation_scale
+        if not hasattr(classifier.config, "relation_scale"):
+            return  # this classifier knows no relations between classes
+        scale = classifier.config.relation_scale
         student = classifier.inspect(features).semantic_prototypes
-        assert student is not None
+        if student is None:
+            return
+        self.relation_scale = scale
         matrices = {"student": student}
-        if classifier.teacher is not None and len({label.shape for label in labels}) == 1:
-            taught = classifier.inspect_teacher(features, torch.stack(labels).to(features.device))
+        teach = getattr(classifier, "inspect_teacher", None)
+        taught_alike = len({label.shape for label in labels}) == 1
+        if teach and getattr(classifier, "teacher", None) is not None and taught_alike:
+            taught = teach(features, torch.stack(labels).to(features.device))
             matrices["teacher"] = taught.semantic_prototypes
         for whose, prototypes in matrices.items():
             prototypes = prototypes.expand(len(features), -1, -1).double()
             total = relation_matrix(prototypes, prototypes, scale).sum(0).float()
             before = self._relations.get(whose)
             self._relations[whose] = total if before is None else before + total
+
+
+@torch.no_grad()
+def _fixed(classifier: PixelClassifier, features: Tensor) -> Tensor | None:
+    """The prototypes (K, D) or (K, P, D) in the space of the features; None: in another."""
+    fixed = classifier.inspect(features[:1]).fixed_prototypes
+    return fixed if fixed.shape[-1] == features.shape[1] else None
+
+
+def class_distances(features: Tensor, fixed: Tensor, label: NDArray[np.uint8]) -> Floats:
+    """(K,) distance of each class's features from its prototype, 1 − cos, the mean over its pixels.
+
+    Args:
+        features: (D, h, w) S_f.
+        fixed: (K, D), or (K, P, D) of which the nearest counts.
+        label: (H, W) class ids, 255 unlabelled; brought to (h, w) by the nearest pixel.
+
+    Returns: NaN for a class without a pixel there.
+    """
+    from ssa.classifiers.ssa import resize_labels
+
+    small = resize_labels(torch.from_numpy(label)[None], features.shape[1:])[0].to(features.device)
+    own = small[small != IGNORE_INDEX].long()
+    pixels = features.permute(1, 2, 0)[small != IGNORE_INDEX].double()
+    prototypes = fixed.double().reshape(len(fixed), -1, fixed.shape[-1])[own]
+    cosines = F.cosine_similarity(pixels[:, None], prototypes, dim=-1).amax(-1)
+    sums = cosines.new_zeros(len(fixed)).index_add_(0, own, 1.0 - cosines)
+    # a class without a pixel: 0 / 0 is the NaN that is wanted
+    return _floats(sums / torch.bincount(own, minlength=len(fixed)))
 
 
 def _interest(label: NDArray[np.uint8], objects: ObjectAreas) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from experiments.declare.profile import Profile
+from experiments.declare.metrics import METRICS
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
@@ -26,6 +26,7 @@ from experiments.judge.statistics import (
 )
 from experiments.judge.verdict import FALSE_ALARMS, Verdict, against_paper, against_reference
 from experiments.plan.plan import PlannedRow, PlannedTable
+from experiments.store.distances import read_distances
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -76,6 +77,18 @@ class TableResult:
         """Whether every row has a record for every seed."""
         return all(row.complete for row in self.rows)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metrics with a column: those that the table names, then those that its data bring."""
+        brought = (
+            name
+            for name, metric in METRICS.items()
+            if metric.where_measured
+            for row in self.rows
+            if name in row.counts and row.counts[name].measured is not None
+        )
+        return tuple(dict.fromkeys((*self.table.columns, *brought)))
+
 
 def assemble(
     planned: PlannedTable,
@@ -121,8 +134,10 @@ def assemble(
                 gain=_gain(row, baseline, evidence) if gains and not incomparable else None,
                 incomparable=incomparable,
                 reference=reference_miou,
-                versus_paper=_versus_paper(row, miou, planned.profile, deviation),
-                versus_reference=_versus_reference(row_id, measured, shipped),
+                versus_paper=_versus_paper(row, miou, planned, deviation),
+                versus_reference=_versus_reference(
+                    row_id, measured, shipped, planned.table.paper.stated_error
+                ),
                 counts=count_cells(
                     row.row,
                     counts.get(row_id) if counts else None,
@@ -146,7 +161,14 @@ def evidence_of(planned: PlannedTable, store: Store) -> Evidence:
     """What is judged by: the finished runs of a planned table and their areas, read when needed."""
     records = {row.row.id: row.records for row in planned.rows}
     scored = cache(lambda run: ScoredRun(store.read_areas(run)))
-    return Evidence(planned.table, records, scored, sequential=planned.sequential)
+    return Evidence(
+        planned.table,
+        records,
+        scored,
+        sequential=planned.sequential,
+        areas=store.read_areas,
+        distances=lambda record: read_distances(store, record),
+    )
 
 
 def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> str | None:
@@ -188,28 +210,33 @@ def _summary(mious: Sequence[float]) -> Summary | None:
 
 
 def _versus_paper(
-    row: PlannedRow, miou: Summary | None, profile: Profile, deviation: float | None
+    row: PlannedRow, miou: Summary | None, planned: PlannedTable, deviation: float | None
 ) -> Verdict:
     if row.blocked and miou is None:
         return Verdict("blocked", row.absent[0])
     return against_paper(
         miou.median if miou else None,
         row.row.reported.miou,
-        profile=profile.name,
-        comparable=profile.compares_with_paper,
+        profile=planned.profile.name,
+        comparable=planned.profile.compares_with_paper,
         noise=noise_of_difference(deviation, miou.num_seeds if miou else 1, 1),
+        stated_error=planned.table.paper.stated_error,
     )
 
 
 def _versus_reference(
-    row_id: str, measured: Mapping[str, list[float]], shipped: Mapping[str, list[float]]
+    row_id: str,
+    measured: Mapping[str, list[float]],
+    shipped: Mapping[str, list[float]],
+    stated_error: float | None,
 ) -> Verdict:
     """Of the means over the seeds; the table's other rows lend their deviation."""
     ours, theirs = measured[row_id], shipped[row_id]
     if not ours or not theirs:
         means = (float(np.mean(values)) if values else None for values in (ours, theirs))
-        return against_reference(*means, noise=0.0)
+        return against_reference(*means, noise=0.0, stated_error=stated_error)
     taken = {tuple(ours), tuple(theirs)}
     lenders = {tuple(own) for rows in (measured, shipped) for own in rows.values()} - taken
     noise = noise_between(ours, theirs, sorted(lenders), FALSE_ALARMS)
-    return against_reference(float(np.mean(ours)), float(np.mean(theirs)), noise=noise)
+    means_of = (float(np.mean(ours)), float(np.mean(theirs)))
+    return against_reference(*means_of, noise=noise, stated_error=stated_error)

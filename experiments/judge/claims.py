@@ -28,14 +28,30 @@ from experiments.declare.claims import (
     WithinClaim,
 )
 from experiments.declare.table import Table
+from experiments.errors import StoreError
+from experiments.judge.class_trends import (
+    FEWEST_CLASSES,
+    FEWEST_IMAGES,
+    PairedAreas,
+    over_classes,
+    over_images,
+)
 from experiments.judge.comparability import comparable_seeds
 from experiments.judge.hurdles import Hurdle, Outlook, Way, outlook
 from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior
 from experiments.judge.statistics import Estimate, ScoredRun, contrast, shared_seeds
+from experiments.store.areas import ImageAreas
+from experiments.store.distances import FeatureDistances
 from experiments.store.records import Record
 
 Word = Literal["holds", "does not hold", "undecided"]
-Unit = Literal["points", "share of the iterations", "share of the gain", "points a unit"]
+Unit = Literal[
+    "points",
+    "share of the iterations",
+    "share of the gain",
+    "points a unit",
+    "rank correlation",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,14 @@ class Difference:
         return self.estimate.num_seeds
 
 
+def _no_areas(run_id: str) -> ImageAreas:
+    raise StoreError(f"The areas of {run_id} are not at hand; `./run_all.sh status` shows why.")
+
+
+def _no_distances(_record: Record) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The finished runs behind a table's rows.
@@ -89,12 +113,16 @@ class Evidence:
         scored: areas of a run by its id, with their draws.
         sequential: whether seeds were added while verdicts were looked at; intervals then hold at
             whatever number of seeds one stops.
+        areas: of a run by its id, for claims about single classes.
+        distances: of a run's features from their prototypes; None: not extracted.
     """
 
     table: Table
     records: Mapping[str, Mapping[int, Record]]
     scored: Callable[[str], ScoredRun]
     sequential: bool = False
+    areas: Callable[[str], ImageAreas] = _no_areas
+    distances: Callable[[Record], FeatureDistances | None] = _no_distances
 
     def seeds(self, rows: Sequence[str]) -> list[int]:
         """The seeds of which every one of ``rows`` has a run."""
@@ -251,8 +279,10 @@ def _judge(claim: Claim, evidence: Evidence) -> ClaimResult:
             return _reaches(claim, evidence)
         case ShareClaim():
             return _is_share(claim, evidence)
-        case TrendClaim():
+        case TrendClaim(pair=None):
             return _grows(claim, evidence)
+        case TrendClaim():
+            return _grows_over_classes(claim, evidence)
 
 
 def over_baselines(table: Table) -> tuple[Pair, ...]:
@@ -446,6 +476,50 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
     numbers = (line.slope, *line.interval, len(seeds), line.estimate.p_value())
     ways = tuple((Hurdle(line.estimate, 0.0, side, tuple(rows)),) for side in (True, False))
     return ClaimResult(claim, line.word, reason, "points a unit", *numbers, ways)
+
+
+def _grows_over_classes(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
+    """See :mod:`experiments.judge.class_trends`."""
+    pair, by = claim.pair, claim.by
+    assert pair is not None
+    assert by is not None
+    if evidence.same(pair):
+        return ClaimResult(claim, "undecided", "the rows are one and the same run in this profile")
+    if lacking := evidence.lacking(pair):
+        return _missing(claim, lacking)
+    if reason := evidence.incomparable(pair):
+        return ClaimResult(claim, "undecided", reason)
+    seeds = evidence.seeds(pair)
+    ours, theirs = ([evidence.records[row][seed] for seed in seeds] for row in pair)
+    distances = [evidence.distances(record) for record in theirs] if by == "distance" else []
+    if without := [r.run_id for r, own in zip(theirs, distances) if own is None]:
+        reason = (
+            f"missing: the distances of {without[0]} are not extracted; `./run_all.sh extract "
+            f"{evidence.table.name}` does it where its weights and data are at hand"
+        )
+        return ClaimResult(claim, "undecided", reason)
+    runs = PairedAreas(
+        [evidence.areas(record.run_id) for record in ours],
+        [evidence.areas(record.run_id) for record in theirs],
+        [own for own in distances if own is not None] or None,
+    )
+    over = over_images if claim.within == "images" else over_classes
+    line = over(runs, by, sequential=evidence.sequential)
+    if line is None:
+        few = f"{FEWEST_CLASSES} classes" if over is over_classes else f"{FEWEST_IMAGES} images"
+        reason = f"fewer than {few} by which gain and {by} vary"
+        return ClaimResult(claim, "undecided", reason, num_seeds=len(seeds))
+    units = f"{line.num_units} classes" if over is over_classes else f"{line.num_units} masks"
+    each = ", ".join(f"{value:+.2f}" for value in line.each)
+    reason = _covers(f"Spearman, gain by {by} of {units}; seeds {each}", len(seeds))
+    low, high = line.interval
+    word: Word = "undecided"
+    if len(seeds) > 1:
+        ends = (-high, -low) if claim.falls else (low, high)
+        word = _word(*ends, 0.0)
+    p_value = line.estimate.p_value() if len(seeds) > 1 else 1.0
+    numbers = (line.value, low, high, len(seeds), p_value)
+    return ClaimResult(claim, word, reason, "rank correlation", *numbers)
 
 
 def _reaches(claim: ReachClaim, evidence: Evidence) -> ClaimResult:

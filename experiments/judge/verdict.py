@@ -7,9 +7,6 @@ from typing import Literal
 
 from experiments.declare.metrics import Judged
 
-#: the paper's stated experimental error (appendix A.2), percent points of mIoU
-PAPER_TOLERANCE_MIOU = 0.4
-
 Word = Literal[
     "reproduced",
     "within noise",
@@ -31,15 +28,30 @@ Word = Literal[
 #: row that deviates otherwise than those that lend may be said to more often
 FALSE_ALARMS = 0.008
 
-#: how a metric is judged → what is forgiven, in words
-TOLERANCES: dict[Judged, str] = {
-    "points": f"{PAPER_TOLERANCE_MIOU} points, the paper's stated error, or the noise between "
-    "seeds where that is larger; compared in the profile paper only",
+#: how a metric is judged → what is forgiven, in words; ``{error}``: what the paper states
+_TOLERANCES: dict[Judged, str] = {
+    "points": "{error}compared in the profile paper only",
     "interval": "a gain is sure where its interval leaves out 0",
     "digits": "the printed digit, or 2 %",
     "ratio": "the printed digit, or 2 %; latency as a ratio only",
     "never": "none: the paper prints no such number",
 }
+
+
+def tolerance_of(judged: Judged, stated_error: float | None) -> str:
+    """What is forgiven, in words.
+
+    Args:
+        judged: how the metric is.
+        stated_error: percent points that the paper says two runs may differ by; None: it does not.
+    """
+    error = "the noise between seeds; "
+    if stated_error is not None:
+        error = (
+            f"{stated_error:g} points, the paper's stated error, or the noise between seeds where "
+            "that is larger; "
+        )
+    return _TOLERANCES[judged].replace("{error}", error)
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,13 @@ class Verdict:
 
 
 def against_paper(
-    measured: float | None, reported: float | None, *, profile: str, comparable: bool, noise: float
+    measured: float | None,
+    reported: float | None,
+    *,
+    profile: str,
+    comparable: bool,
+    noise: float,
+    stated_error: float | None = None,
 ) -> Verdict:
     """Verdict on an mIoU against the paper's.
 
@@ -64,6 +82,7 @@ def against_paper(
         profile: its name, for the reason.
         comparable: whether the profile is the paper's own protocol.
         noise: what chance alone explains, percent points.
+        stated_error: percent points that the paper says two runs may differ by; None: it does not.
     """
     if reported is None:
         return Verdict("not reported", "the paper prints no number here")
@@ -72,18 +91,22 @@ def against_paper(
     if not comparable:
         return Verdict("not comparable", profile)
     difference = measured - reported
-    if abs(difference) <= PAPER_TOLERANCE_MIOU:
+    if stated_error is not None and abs(difference) <= stated_error:
         return Verdict(
-            "reproduced", f"|{difference:+.2f}| ≤ {PAPER_TOLERANCE_MIOU}, the paper's stated error"
+            "reproduced", f"|{difference:+.2f}| ≤ {stated_error:g}, the paper's stated error"
         )
     if abs(difference) <= noise:
         return Verdict("within noise", f"|{difference:+.2f}| ≤ {noise:.2f}, noise between seeds")
     word: Word = "above" if difference > 0 else "below"
-    return Verdict(word, f"{difference:+.2f} beyond {max(PAPER_TOLERANCE_MIOU, noise):.2f}")
+    return Verdict(word, f"{difference:+.2f} beyond {max(stated_error or 0.0, noise):.2f}")
 
 
 def against_reference(
-    measured: float | None, reference: float | None, *, noise: float | None
+    measured: float | None,
+    reference: float | None,
+    *,
+    noise: float | None,
+    stated_error: float | None = None,
 ) -> Verdict:
     """Verdict on an mIoU against the project's own shipped runs of the same profile.
 
@@ -91,13 +114,14 @@ def against_reference(
         measured: mean over seeds, percent.
         reference: mean of the shipped ones, percent.
         noise: what chance alone explains, percent points; None: nobody knows.
+        stated_error: forgiven in any case, as :func:`against_paper`.
     """
     if reference is None:
         return Verdict("no reference", "the project ships no run of this row in this profile")
     if measured is None:
         return Verdict("missing", "no run has been made")
     difference = measured - reference
-    tolerance = max(PAPER_TOLERANCE_MIOU, noise or 0.0)
+    tolerance = max(stated_error or 0.0, noise or 0.0)
     means = "means over the seeds"
     if abs(difference) <= tolerance:
         reason = f"|{difference:+.2f}| ≤ {tolerance:.2f}, noise between seeds; {means}"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from experiments.declare.profile import Profile
 from experiments.errors import SsaError
-from experiments.files import write_atomically
+from experiments.files import parsed_json, read_bounded, write_atomically
 from experiments.launch.command import command, variables
 from experiments.launch.launcher import Ended, Inputs, Resources
 from experiments.launch.needs import SETTABLE, Needs, hours_of, needs_of, with_given
@@ -42,6 +42,7 @@ from experiments.store.store import Store
 RESTARTS = 50
 WARNING_S = 90  # before the time limit, in which a job writes nothing more and is queued again
 VISIBLE_S = 10.0  # after which what another host has written is seen here (NFS keeps attributes)
+_MOST_BYTES = 1 << 16  # of a run's submission.json
 SUBMITTING_S = 120.0  # that another call may take to submit
 MOST = 100_000  # runs that a call gives to Slurm, which keeps the queue
 
@@ -78,7 +79,7 @@ class _Ask:
 def read_submission(folder: RunFolder) -> str | None:
     """The id of the job that was given the run last; None: none was, or nobody can read which."""
     try:
-        job = json.loads(folder.submission.read_bytes())["job"]
+        job = parsed_json(read_bounded(folder.submission, _MOST_BYTES))["job"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return job if isinstance(job, str) else None

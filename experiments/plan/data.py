@@ -17,7 +17,7 @@ from experiments.declare.profile import DataChoice
 from experiments.errors import StoreError
 from experiments.files import parsed_json, write_atomically
 from experiments.store.workspace import Workspace
-from ssa.datasets.base import DataSet
+from ssa.datasets.base import DataError, DataSet
 from ssa.datasets.folder import find, own_settings
 from ssa.datasets.scenes import META, ScenesParameters, ensure
 from ssa.errors import ConfigurationError, SsaError
@@ -80,7 +80,7 @@ def locate(choice: DataChoice, workspace: Workspace, *, anew: bool = False) -> L
 def absent(choice: DataChoice, workspace: Workspace) -> Located | None:
     """What a data set that is not there would be, without a digest; None if nobody knows it."""
     try:
-        dataset = find(choice.name, workspace.data_root)
+        dataset = _found(choice.name, workspace.data_root)
         filled = _filled(dataset, choice.settings)
     except SsaError:
         return None
@@ -96,20 +96,47 @@ def _facts(dataset: DataSet) -> tuple[int, tuple[str, ...], tuple[str, ...], str
 
 @lru_cache(maxsize=32)
 def _locate(name: str, settings: str, workspace: Workspace) -> Located:
-    dataset = find(name, workspace.data_root)
+    dataset = _found(name, workspace.data_root)
     filled = _filled(dataset, json.loads(settings))
     unfit: dict[str, str] = {}
     if name == "scenes":
         root = ensure(workspace.cache, ScenesParameters(**filled))
         digest = json.loads((root / META).read_text())["content_sha256"]
     else:
-        from ssa.datasets.digest import content_digest
-
         root = dataset.locate(workspace.data_root)
         dataset.check(root)
-        digest = content_digest(dataset, root, dataset.splits, workspace.cache)
+        digest = _digest(dataset, root, workspace.cache)
         unfit = _checked_pairs(dataset, root, digest, workspace)
     return Located(name, root, digest, filled, None, *_facts(dataset), unfit)
+
+
+def _found(name: str, data_root: Path) -> DataSet:
+    """The data set of a name.
+
+    Raises:
+        SsaError: nobody knows it, or its description is wrong.
+    """
+    try:
+        return find(name, data_root)
+    except RecursionError:
+        raise DataError(
+            f"The description of {name} in {data_root} is nested without end; write it as "
+            "docs/bring_your_own.md shows, then give the same command again."
+        ) from None
+
+
+def _digest(dataset: DataSet, root: Path, cache: Path) -> str:
+    """The digest of a data set's content; where what is kept of it is damaged, of every file anew.
+
+    Raises:
+        DataError: a file cannot be read, or has a name that no record could hold.
+    """
+    from ssa.datasets.digest import content_digest
+
+    try:
+        return content_digest(dataset, root, dataset.splits, cache)
+    except (AttributeError, TypeError, RecursionError):  # of JSON that is no dictionary of lists
+        return content_digest(dataset, root, dataset.splits)
 
 
 def _checked_pairs(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.declare.load import load_registry
 from experiments.declare.profile import Profile
-from experiments.declare.registry import ExperimentRegistry, paper_items
+from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.table import Table
 from experiments.errors import NotYetError, UnknownNameError
 from experiments.plan.cost import GpuHours
@@ -91,13 +91,16 @@ class Request:
         if item in self.registry.tables:
             return [self.registry.tables[item]]
         known = ", ".join(self.registry.tables)
-        if item in paper_items():
-            kind = "figure" if item.startswith("figure") else "table"
+        paper = self.registry.paper
+        if item in paper.items:
+            kind = "figure" if item in paper.figures else "table"
             raise NotYetError(
                 f"{item} is a {kind} of the paper, but it is not in the registry yet. "
                 f"There are: {known}, all."
             )
-        raise UnknownNameError("item", item, [*self.registry.tables, *paper_items(), "all"])
+        raise UnknownNameError(
+            "item", item, dict.fromkeys([*self.registry.tables, *paper.items, "all"])
+        )
 
     @property
     def costs(self) -> PastCosts:

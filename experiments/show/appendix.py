@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.declare.figure import DEFAULT_PROFILE
-from experiments.declare.registry import ExperimentRegistry, paper_items
+from experiments.declare.registry import ExperimentRegistry
 from experiments.files import write_if_changed
 from experiments.judge.assemble import TableResult
 from experiments.machine import PROJECT
@@ -107,7 +107,7 @@ def appendix(artefact: Artefact) -> Iterator[Block]:
     registry, results = artefact.registry, artefact.results
     profile = results[0].profile
     claims = sum(len(table.claims) for table in registry.tables.values())
-    studies = len(registry.tables) - sum(name in registry.tables for name in paper_items())
+    studies = len(registry.tables) - sum(name in registry.tables for name in registry.paper.tables)
     yield Heading("Artefact appendix", 1)
     yield (
         f"The artefact regenerates {len(registry.tables)} tables ({studies} of them studies that "

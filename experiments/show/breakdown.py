@@ -11,14 +11,19 @@ from experiments.judge.complexity import Complexity, complexity, complexity_diff
 
 
 def show_breakdown(
-    console: Console, card: ModelCard, classifier: str, num_classes: int, size: int, depth: int
+    console: Console,
+    card: ModelCard,
+    classifiers: tuple[str, str],
+    num_classes: int,
+    size: int,
+    depth: int,
 ) -> None:
-    """Print the network of ``card`` with ``classifier`` by module, and what that adds to softmax.
+    """Print the network of ``card`` with a classifier by module, and what that adds to another.
 
     Args:
         console: where to.
         card: the network.
-        classifier: its pixel classifier; a mask classifier has none.
+        classifiers: its pixel classifier and the baseline; a mask classifier has none.
         num_classes: K.
         size: side of the square input, pixels.
         depth: levels of modules to show.
@@ -32,6 +37,7 @@ def show_breakdown(
             card.model_dump(), {"name": name}, num_classes=num_classes, size=size, depth=depth
         )
 
+    classifier, baseline = classifiers
     own = classifier if card.pixel_classifier else "none"
     method = count(own)
     table = Table(title=escape(f"{card.title}, {own}, {size}×{size}, {num_classes} classes"))
@@ -49,10 +55,10 @@ def show_breakdown(
     table.add_row(
         "all", f"{method.params_m:.3f}", f"{method.macs_g:.3f}", f"{method.macs_all_g:.3f}"
     )
-    if own not in ("softmax", "none"):
-        added = complexity_difference(method, count("softmax"))
+    if own not in (baseline, "none"):
+        added = complexity_difference(method, count(baseline))
         table.add_row(
-            f"{own} adds to softmax",
+            f"{own} adds to {baseline}",
             f"{added.params_m:+.3f}",
             f"{added.macs_g:+.3f}",
             f"{added.macs_all_g:+.3f}",

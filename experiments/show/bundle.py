@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.declare.load import HERE
+from experiments.declare.load import OWN
 from experiments.declare.table import Table
 from experiments.files import read_bounded, write_atomically, writing
 from experiments.judge.tables import assembled
@@ -121,7 +121,7 @@ def _stage(request: Request, table: Table, records: Sequence[Record], folder: Pa
     declared = {("tables", table.name), ("profiles", request.profile.name)}
     declared |= {("models", record.spec.model) for record in records}
     for kind, name in sorted(declared):
-        for place in (HERE, *request.registry.folders):
+        for place in (OWN, *request.registry.folders):
             path = place / kind / f"{name}.yaml"
             if path.is_file():
                 write_atomically(folder / "declared" / kind / path.name, path.read_bytes())

@@ -8,6 +8,9 @@ from typing import Any
 from experiments.judge.claims import ClaimResult
 from experiments.judge.hurdles import MOST_SEEDS
 
+#: units of numbers that are printed with their sign
+SIGNED = ("points", "points a unit", "rank correlation")
+
 
 def claims_heading(profile: str, *, sequential: bool = False) -> str:
     """Above a list of claims: what the verdicts are about."""
@@ -50,7 +53,7 @@ def show_outlook(result: ClaimResult) -> str:
 
 def show_numbers(result: ClaimResult) -> str:
     """Value, unit and interval."""
-    signed = "+" if result.unit in ("points", "points a unit") else ""
+    signed = "+" if result.unit in SIGNED else ""
     endless = "never" if result.unit == "share of the iterations" else "∞"
     value, low, high = (
         "never"

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 #: what the paper prints and we count
 COUNTED = tuple(m.name for m in METRICS.values() if m.source == "count" and m.printed_in_paper)
-PRODUCTS = (
-    "MACs are counted as the paper counts them, by hooks on modules. The prototype centres and the "
-    "cosine, about 3·K·D·H·W, are products outside modules: only the column of every product has "
-    "them."
-)
 
 
 @dataclass(frozen=True)
@@ -132,9 +127,10 @@ def _short(cell: CountCell) -> str:
 def count_notes(result: CountTable) -> list[tuple[int, str, frozenset[str]]]:
     """Numbered notes on how a row was read and why a number differs."""
     texts: dict[str, set[str]] = {}
-    adapted = {row.row.id for row in result.rows if row.row.classifier.name == "ssa"}
-    if adapted:
-        texts[PRODUCTS] = adapted
+    paper = result.table.paper
+    adapted = {row.row.id for row in result.rows if row.row.classifier.name == paper.method}
+    if adapted and paper.macs_note:
+        texts[paper.macs_note] = adapted
     for row in result.rows:
         notes = [row.row.reading, *row.row.notes.values()]
         for text in filter(None, notes):

@@ -95,7 +95,7 @@ def _flat(result: TableResult, row: RowResult) -> dict[str, Any]:
     counts = {
         name: cell
         for name, cell in row.counts.items()
-        if METRICS[name].always_exported or name in result.table.columns
+        if METRICS[name].always_exported or name in result.columns
     }
     return {
         "table": result.table.name,
@@ -214,7 +214,7 @@ def _number_of_seeds(result: TableResult) -> str:
 
 def counted_columns(result: TableResult) -> list[str]:
     """The columns of a table beside mIoU and gain, in its order; the paper's are in brackets."""
-    return [name for name in result.table.columns if METRICS[name].source != "scores"]
+    return [name for name in result.columns if METRICS[name].source != "scores"]
 
 
 def alignment(result: TableResult) -> str:

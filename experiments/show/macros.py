@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from experiments.declare.figure import DEFAULT_PROFILE
+from experiments.declare.paper import Paper
 from experiments.errors import RegistryError
 from experiments.judge.assemble import TableResult
 from experiments.show.quantities import Quantity, quantities
 from experiments.show.text import escape_latex, stem_of
 
 MACROS = "-macros"  # end of the file's name
-PREFIX = "Ssa"
 
 _SMALL = (
     *("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"),
@@ -62,7 +62,7 @@ def commands(result: TableResult) -> dict[str, Command]:
         RegistryError: two rows whose numbers would have one command.
     """
     named: dict[str, Command] = {}
-    prefix = macro_prefix(result.table.name, result.profile)
+    prefix = macro_prefix(result.table.paper, result.table.name, result.profile)
     for place, quantity in quantities(result).items():
         for end, text in _texts(quantity):
             name = prefix + letters(place) + end
@@ -75,9 +75,9 @@ def commands(result: TableResult) -> dict[str, Command]:
     return named
 
 
-def macro_prefix(table: str, profile: str) -> str:
+def macro_prefix(paper: Paper, table: str, profile: str) -> str:
     """How a table's commands begin: ``SsaTableEight``, ``SsaTableEightCamvid``."""
-    return PREFIX + letters(table) + ("" if profile == DEFAULT_PROFILE else letters(profile))
+    return paper.macros + letters(table) + ("" if profile == DEFAULT_PROFILE else letters(profile))
 
 
 def letters(name: str) -> str:

@@ -11,6 +11,7 @@ from experiments.declare.metrics import METRICS
 from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.claims import ClaimResult
 from experiments.judge.statistics import Gain
+from experiments.show.claims import SIGNED
 
 CLAIM = "claim:"  # begins the name of a claim; no row's id has a colon
 
@@ -86,7 +87,7 @@ def _of_row(result: TableResult, row: RowResult) -> Iterator[tuple[str, Quantity
     yield "reported", Quantity(row.row.reported.miou)
     for name, cell in row.counts.items():
         metric = METRICS[name]
-        if metric.always_exported or name in result.table.columns:
+        if metric.always_exported or name in result.columns:
             yield name, Quantity(cell.measured, digits=metric.digits)
             yield f"reported_{name}", Quantity(cell.reported, digits=metric.paper_digits)
 
@@ -96,7 +97,7 @@ def _of_claim(claim: ClaimResult) -> Iterator[tuple[str, Quantity]]:
         None if number is None or math.isinf(number) else number
         for number in (claim.value, claim.low, claim.high)
     )
-    signed = claim.unit in ("points", "points a unit")
+    signed = claim.unit in SIGNED
     bounded = low is not None and high is not None
     yield "value", Quantity(value, low, high, "interval" if bounded else "", signed=signed)
     yield "low", Quantity(low, signed=signed)

@@ -39,7 +39,7 @@ VARIANTS = "variants"
 #: a record and what it cannot do without
 _RECORD, _AREAS = "record.json", "per_image.npz"
 #: files of a run that go with it, each by itself
-_BESIDE = ("spec.json", "weights.pth", "inspection.npz")
+_BESIDE = ("spec.json", "weights.pth", "inspection.npz", "distances.npz")
 #: those that name places and machines
 _TELLING = ("config.py", "log.txt")
 #: results of scoring anew: two files each that belong together

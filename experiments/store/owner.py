@@ -20,12 +20,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from experiments.files import write_atomically, writing
+from experiments.files import parsed_json, read_bounded, write_atomically, writing
 from experiments.store.folder import RunFolder
 
 BEAT_S = 10.0  # between two signs of life
 DEAD_S = 150.0  # of silence after which an owner on another host counts as dead
 
+_MOST_BYTES = 1 << 16
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
 
@@ -66,7 +67,7 @@ def read_owner(folder: RunFolder) -> Owner | None:
 
 def _read(path: Path) -> Owner | None:
     try:
-        document = json.loads(path.read_bytes())
+        document = parsed_json(read_bounded(path, _MOST_BYTES))
         owner = Owner(**{each.name: document[each.name] for each in fields(Owner)})
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -85,6 +85,13 @@ class Record(Stored):
     started: str  # ISO 8601, UTC
     finished: str
 
+    @property
+    def miou_frequent(self) -> float | None:
+        """mIoU in percent over the data set's frequent classes; None: it has no list of them."""
+        from ssa.datasets.frequent import frequent_mean
+
+        return frequent_mean(self.spec.dataset, self.class_names, self.per_class_iou)
+
 
 #: text of any place, in which a file's name may not be UTF-8
 Readable = Annotated[str, BeforeValidator(printable)]

@@ -17,6 +17,7 @@
                           per_image.npz    areas per image and class
                           weights.pth      the trained network, for figures and re-scoring
                           inspection.npz   what figures need of it, once extracted
+                          distances.npz    of its features from the prototypes, likewise
                           record.json      written last: from now on the run exists
 """
 

@@ -36,6 +36,7 @@ from experiments.store.store import Store
 from experiments.store.tensors import read_data_alone, read_tensors
 from experiments.train.exit_codes import BUSY, UNWRITABLE
 from experiments.train.memory import is_exhausted, memory_sentence
+from experiments.train.same_data import SameDataStore
 from experiments.train.trainer import train
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         around = _surroundings(folder, options)
         if around.processes > 1:
             _join(around)
-        train(spec, store, around)
+        train(spec, SameDataStore(store.root, options.data), around)
         return 0
 
     return _explained(folder, trained)

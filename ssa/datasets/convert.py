@@ -54,7 +54,7 @@ class LinkFile:
             except OSError:
                 shutil.copyfile(self.source, temporary)
 
-        _atomically(self.target, take_over)
+        atomically(self.target, take_over)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class WriteText:
 
     def run(self) -> None:
         """See Task."""
-        _atomically(self.target, lambda temporary: temporary.write_text(self.text))
+        atomically(self.target, lambda temporary: temporary.write_text(self.text))
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,8 @@ class LabelFromMat:
 
     def run(self) -> None:
         """See Task."""
-        _write_label(self.target, translated(self._ids(), self.table, str(self.source)))
-
-    def _ids(self) -> NDArray[Any]:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-
-        try:
-            content = loadmat(str(self.source), variable_names=[self.variable])
-        except FileNotFoundError as error:
-            raise DataError(f"{self.source} is not there.") from error
-        except NotImplementedError as error:  # scipy's word for version 7.3, which is HDF5
-            raise DataError(
-                f"{self.source} is a MATLAB 7.3 file; the data set's own files are older ones."
-            ) from error
-        except (OSError, ValueError, TypeError, EOFError, MatReadError, zlib.error) as error:
-            raise DataError(f"Cannot read {self.source}: {error}.") from error
-        if self.variable not in content:
-            raise DataError(f"{self.source} has no matrix '{self.variable}'.")
-        return np.asarray(content[self.variable])
+        ids = matrix_of(self.source, self.variable)
+        write_label(self.target, translated(ids, self.table, str(self.source)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +99,7 @@ class LabelFromRuns:
         ids = np.zeros(self.size, np.int64)
         for category, counts in self.masks:
             ids[self._mask(category, counts)] = category
-        _write_label(self.target, translated(ids, self.table, self.source))
+        write_label(self.target, translated(ids, self.table, self.source))
 
     def _mask(self, category: int, counts: str | Sequence[int]) -> NDArray[np.bool_]:
         try:
@@ -144,18 +127,49 @@ def translated(ids: NDArray[Any], table: NDArray[np.int16], source: str) -> NDAr
     return labels.astype(np.uint8)
 
 
+def matrix_of(source: Path, variable: str) -> NDArray[Any]:
+    """A matrix of a MATLAB file, or a field of a structure there (``GTcls.Segmentation``).
+
+    Raises:
+        DataError: if the file is absent or unreadable, or has no such matrix.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    name, _, field = variable.partition(".")
+    try:
+        content = loadmat(str(source), variable_names=[name])
+    except FileNotFoundError as error:
+        raise DataError(f"{source} is not there.") from error
+    except NotImplementedError as error:  # scipy's word for version 7.3, which is HDF5
+        raise DataError(
+            f"{source} is a MATLAB 7.3 file; the data set's own files are older ones."
+        ) from error
+    except (OSError, ValueError, TypeError, EOFError, MatReadError, zlib.error) as error:
+        raise DataError(f"Cannot read {source}: {error}.") from error
+    matrix = content.get(name)
+    if field and matrix is not None:
+        known = matrix.dtype.names or ()
+        matrix = matrix[field].item() if field in known and matrix.size == 1 else None
+    if matrix is None:
+        raise DataError(f"{source} has no matrix '{variable}'.")
+    return np.asarray(matrix)
+
+
 def unlisted(root: Path, names: Iterable[str]) -> list[str]:
     """Those of ``names`` that are not under ``root``."""
     return [name for name in names if not (root / name).exists()]
 
 
-def _write_label(target: Path, labels: NDArray[np.uint8]) -> None:
+def write_label(target: Path, labels: NDArray[np.uint8]) -> None:
+    """Write an annotation (H, W) as PNG, whole or not at all."""
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, format="PNG")
-    _atomically(target, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    atomically(target, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
-def _atomically(target: Path, write: Callable[[Path], object]) -> None:
+def atomically(target: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file beside ``target``, and rename it when it is whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
     os.close(handle)

@@ -10,7 +10,7 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from ssa.datasets import coco_stuff10k, pascal_context, scenes
+from ssa.datasets import coco_stuff10k, pascal_context, reduced, scenes
 from ssa.datasets.base import DATASETS, DataError, DataSet
 from ssa.datasets.convert import LinkFile, Task
 from ssa.datasets.folder import DESCRIPTION, describe
@@ -23,8 +23,10 @@ _MARK = "prepare.json"
 _CHUNK = 16
 # All others are taken over as they are.
 _PLANS: dict[str, Callable[[Path, Path], list[Task]]] = {
+    "ccp": reduced.plan_ccp,
     "coco_stuff10k": coco_stuff10k.plan,
     "pascal_context": pascal_context.plan,
+    "voc_subset": reduced.plan_voc_subset,
 }
 
 
@@ -47,8 +49,8 @@ def prepare(
 
     Every file is written beside and renamed, into a folder beside that is renamed when all are
     there: interrupted, a second call continues where the first was. ``source`` is only read;
-    images are hard-linked where possible. ``scenes`` needs no source; a name that is not
-    registered takes over a user's own folder with its dataset.json.
+    images that stay as they are are hard-linked where possible. ``scenes`` needs no source; a name
+    that is not registered takes over a user's own folder with its dataset.json.
 
     Returns:
         The data set's folder, which passes ``DataSet.check``.

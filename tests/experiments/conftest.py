@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab, Trainer
+from lab import Lab, Trainer, mounted
 
 from experiments.store.records import Record
 
@@ -32,13 +31,11 @@ def undisturbed(trained: Lab, trainer: Trainer, tmp_path_factory: pytest.TempPat
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with ``request.param`` bytes."""
     place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(place)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
+    try:
+        with mounted(place, request.param):
+            yield place
+    except PermissionError as error:
         pytest.skip(
             f"no small file system can be mounted here (in a container: docker run --privileged): "
-            f"{mounted.stderr.strip()}"
+            f"{error}"
         )
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)

@@ -167,17 +167,21 @@
         make("thead", {}, make("tr", {}, ...cells("th", columns.map((c) => c[0])))),
         make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells("td", row))))));
   }
+  /** What an element says, to the clipboard; where a page may not write there, by selecting it. */
+  async function copy(element) {
+    try { await navigator.clipboard.writeText(element.textContent); } catch (error) {
+      const range = document.createRange();
+      range.selectNodeContents(element);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      document.execCommand("copy");
+    }
+  }
   function commands(lines) {
     return lines.map((line) => {
       const button = make("button", { type: "button", class: "tool", "aria-label": `Copy: ${line}` }, "Copy");
       button.addEventListener("click", async () => {
-        try { await navigator.clipboard.writeText(line); } catch (error) {
-          const range = document.createRange();
-          range.selectNodeContents(button.previousSibling);
-          getSelection().removeAllRanges();
-          getSelection().addRange(range);
-          document.execCommand("copy");
-        }
+        await copy(button.previousSibling);
         button.textContent = "Copied";
         setTimeout(() => { button.textContent = "Copy"; }, 1500);
       });
@@ -221,7 +225,7 @@
     const gain = row.gain, content = [];
     content.push(facts([
       ["Measured", row.miou ? `${number(row.miou.median)} %` + (row.miou.num_seeds > 1 ? `, from ${number(row.miou.low)} to ${number(row.miou.high)} over ${row.miou.num_seeds} seeds` : ", one seed") : MISSING],
-      ["Gain", gain ? `${signed(gain.value)} points over ${base.label}, 95 % interval ${signed(gain.low)} to ${signed(gain.high)} (${gain.num_seeds} seed${gain.num_seeds > 1 ? "s" : ""}, ${gain.num_images} images); permutation test p = ${gain.p_value < 0.001 ? "below 0.001" : number(gain.p_value, 3)}` : null],
+      ["Gain", gain ? `${signed(gain.value)} points over ${base.label}, 95 % interval ${signed(gain.low)} to ${signed(gain.high)} (${gain.num_seeds} seed${gain.num_seeds > 1 ? "s" : ""}, ${gain.num_images} images); p = ${gain.p_value < 0.001 ? "below 0.001" : number(gain.p_value, 3)}` : null],
       ["Paper", row.reported_miou === null ? MISSING : `${number(row.reported_miou)} %` + (row.reported_gain === null ? "" : `, gain ${signed(row.reported_gain)}`) + ` on ${row.paper_dataset.replace("_", "-")}`],
       ["Released code", row.readme_miou === null ? null : `${number(row.readme_miou)} % in its README`],
       ["Versus the paper", [chip(row.versus_paper.word), row.versus_paper.word === "blocked" ? "" : ` ${row.versus_paper.reason}`]],
@@ -468,12 +472,22 @@
   }
   addEventListener("hashchange", follow);
 
+  /* texts to take along: a table's LaTeX and CSV */
+  const copied = $("#copied");
+  for (const button of $$("button[data-copies]")) {
+    button.addEventListener("click", async () => {
+      await copy(document.getElementById(button.dataset.copies));
+      copied.textContent = `${button.dataset.what} copied`;
+      setTimeout(() => { copied.textContent = ""; }, 3000);
+    });
+  }
+
   /* where the reader is, in the side bar */
   let here = null;
   const watch = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) here = entry.target;
     for (const link of $$(".side a")) {
-      const now = here !== null && link.hash === `#${here.id}`;
+      const now = here !== null && link.hash === `#${here.id}` && link.pathname === location.pathname;
       link.classList.toggle("here", now);
       if (now) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
     }

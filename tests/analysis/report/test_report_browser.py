@@ -12,6 +12,7 @@ import pytest
 from lab import PATIENCE_S
 from small_report import HOSTILE, SmallReport
 
+from analysis.report.page import render_site
 from analysis.report.screenshot import find_browser
 
 if find_browser() is None:
@@ -257,7 +258,7 @@ def test_it_prints_with_its_notes_and_without_its_controls(page: Any, tmp_path: 
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("#filter").is_hidden()
     assert page.locator("nav").is_hidden()
-    assert page.get_by_text("Read one way of two.").is_visible()
+    assert page.locator("li", has_text="Read one way of two.").is_visible()
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert back == "rgb(255, 255, 255)"
     printed = page.pdf(path=str(tmp_path / "print.pdf"), prefer_css_page_size=True)
@@ -273,3 +274,36 @@ def test_without_script_the_first_profile_can_be_read(chromium: Any, small: Smal
     assert page.get_by_text("Without JavaScript this page").is_visible()
     assert page.locator("#filter").is_hidden()
     context.close()
+
+
+def test_the_site_goes_from_a_claim_to_its_table_and_copies_it(
+    chromium: Any, small: SmallReport, tmp_path: Path
+) -> None:
+    for name, text in render_site(small.data).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    context = chromium.new_context(viewport={"width": 1280, "height": 860}, offline=True)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened, complaints = context.new_page(), []
+    opened.on("console", lambda m: complaints.append(m.text) if m.type != "log" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto((tmp_path / "index.html").as_uri())
+    opened.locator(".side a:visible", has_text="Claims").click()
+    link = opened.locator("table.claims td a:visible").first
+    target = str(link.get_attribute("href"))
+    link.click()
+    assert opened.url.endswith(target)
+    card = opened.locator(f"[id='{target.partition('#')[2]}']")
+    assert card.is_visible()
+    cell = card.locator("button[data-tip]").first
+    cell.focus()
+    assert opened.evaluate(
+        "getComputedStyle(document.activeElement, '::after').content"
+    ).startswith('"seed ')
+    cell.press("Enter")
+    assert opened.locator("#panel").is_visible()
+    opened.keyboard.press("Escape")
+    card.locator("details.texts summary").press("Enter")
+    card.get_by_role("button", name="Copy CSV").press("Enter")
+    until(opened, lambda: opened.locator("#copied").text_content() == "CSV copied")
+    context.close()
+    assert complaints == []

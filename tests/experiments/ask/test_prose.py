@@ -349,7 +349,9 @@ Typed: ${gain}$~points, and $-1.25\,\%$ % elsewhere: a poster
 
 def test_every_row_of_the_registry_has_commands_of_its_own() -> None:
     registry = load_registry()
-    prefixes = [macro_prefix(t, p) for t in registry.tables for p in registry.profiles]
+    prefixes = [
+        macro_prefix(registry.paper, t, p) for t in registry.tables for p in registry.profiles
+    ]
     assert len(set(prefixes)) == len(prefixes)
     for table in registry.tables.values():
         names = [letters(row.id) for row in table.rows]

@@ -15,7 +15,6 @@ from experiments.cli.app import app, expand
 from experiments.cli.options import choose_device, choose_jobs
 from experiments.declare.figure import Figure
 from experiments.declare.load import load_registry
-from experiments.declare.registry import paper_items
 from experiments.errors import NotYetError, UnknownNameError
 from experiments.launch.local import LocalOptions
 from experiments.machine import cpu_count
@@ -87,7 +86,7 @@ def test_items(call: Request) -> None:
         call.tables("tabel8")
 
 
-@pytest.mark.parametrize("item", [i for i in paper_items() if i not in REGISTRY.tables])
+@pytest.mark.parametrize("item", [i for i in REGISTRY.paper.items if i not in REGISTRY.tables])
 def test_an_item_of_the_paper_that_is_not_there_yet_says_what_is(call: Request, item: str) -> None:
     with pytest.raises(NotYetError) as caught:
         call.tables(item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from lab import (
     PATIENCE_S,
     Lab,
     assert_clear,
+    fill,
     finished,
     requires_tmpfs,
     runs_of,
@@ -294,11 +294,3 @@ def test_a_disk_that_takes_not_even_the_log_is_still_named(trained: Lab, small_d
     assert process.returncode == 1
     assert "Traceback" not in out + err
     assert "The disk is full" in " ".join(err.split())
-
-
-def fill(disk: Path) -> None:
-    with (disk / "filler").open("wb", buffering=0) as filler:
-        for size in (1 << 20, 4096, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    filler.write(bytes(size))

@@ -23,7 +23,6 @@ from analysis.kinds import draw as draw_kind
 from analysis.reading import read_material
 from experiments.declare.figure import INSPECTED, Figure, FigureRow, Kind, figure_stem
 from experiments.declare.load import load_registry
-from experiments.declare.registry import paper_items
 from experiments.draw.draw import draw_stored
 from experiments.draw.drawing import read_drawing
 from experiments.errors import RegistryError, StoreError
@@ -361,10 +360,9 @@ def test_drawing_needs_no_torch(drawn: Lab, tmp_path: Path) -> None:
 
 
 def test_every_figure_of_the_paper_is_declared() -> None:
-    figures = load_registry().figures
-    assert [
-        name for name in paper_items() if name.startswith("figure") and name not in figures
-    ] == []
+    registry = load_registry()
+    figures = registry.figures
+    assert [name for name in registry.paper.figures if name not in figures] == []
     for name, figure in figures.items():
         assert figure.number is None or name == f"figure{figure.number}"
         assert figure.inspected == (figure.kind in INSPECTED)

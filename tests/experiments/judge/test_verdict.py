@@ -26,7 +26,9 @@ from experiments.judge.verdict import against_paper, against_reference, of_compl
 def test_against_the_paper(
     measured: float | None, reported: float | None, comparable: bool, noise: float, word: str
 ) -> None:
-    verdict = against_paper(measured, reported, profile="quick", comparable=comparable, noise=noise)
+    verdict = against_paper(
+        measured, reported, profile="quick", comparable=comparable, noise=noise, stated_error=0.4
+    )
     assert verdict.word == word
     assert verdict.reason
 
@@ -50,7 +52,7 @@ def test_no_number_of_a_small_profile_is_ever_compared_with_the_papers() -> None
 def test_against_the_reference(
     measured: float | None, reference: float | None, noise: float, word: str
 ) -> None:
-    verdict = against_reference(measured, reference, noise=noise)
+    verdict = against_reference(measured, reference, noise=noise, stated_error=0.4)
     assert verdict.word == word
     assert str(verdict) == word
 

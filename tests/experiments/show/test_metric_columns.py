@@ -116,4 +116,4 @@ def test_only_tables_that_name_it_export_it(request_: Request) -> None:
 def test_tab_proposes_every_metric() -> None:
     assert proposed("") == list(METRICS)
     assert proposed("tr") == ["train_ms"]
-    assert proposed("m") == ["miou", "macs_g", "macs_all_g"]
+    assert proposed("m") == ["miou", "macs_g", "macs_all_g", "miou_frequent"]

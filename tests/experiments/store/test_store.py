@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -330,6 +331,13 @@ def test_a_place_that_may_not_be_written_is_named(tmp_path: Path) -> None:
         Store(tmp_path).write_spec(SPEC)
     sentence = disk_sentence(PermissionError(13, os.strerror(13)), tmp_path)
     assert "--results" in sentence
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EIO])
+def test_a_disks_refusals_name_the_next_command(code: int) -> None:
+    said = disk_sentence(OSError(code, os.strerror(code)), Path("results/runs/a/log.txt"))
+    assert "results/runs/a/log.txt" in said
+    assert "give the same command again" in said.lower()
 
 
 # --- progress -------------------------------------------------------------------------------------
