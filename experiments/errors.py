@@ -21,6 +21,10 @@ COMMANDS: dict[Action, str] = {
     "verify": "`./run_all.sh data verify {}` lists every problem.",
     "other_results": "--results chooses another place.",
     "from_scratch": "--from-scratch starts without them, which is recorded as a deviation.",
+    "install_weights": (
+        "`.venv/bin/pip install '.[{}]'` installs them; --from-scratch starts without them, which "
+        "is recorded as a deviation."
+    ),
     "list_models": "`./run_all.sh list models` shows those there are.",
 }
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 #: what a user can do about an error, where a program around this library has a command for it
-Action = Literal["prepare", "verify", "other_results", "from_scratch", "list_models"]
+Action = Literal[
+    "prepare", "verify", "other_results", "from_scratch", "install_weights", "list_models"
+]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssa.errors import ConfigurationError, Remedy, UnknownNameError
+from ssa.network_check import check_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,16 +30,24 @@ def load_model_card(path: Path) -> dict[str, Any]:
     """Read one declarative model file (YAML).
 
     Raises:
-        ConfigurationError: no such file, or not a mapping with a segmentor.
+        ConfigurationError: no such file, it cannot be read, is no mapping with a segmentor, or
+            names code where a registered class belongs.
     """
     if not path.is_file():
         raise ConfigurationError(f"There is no model file {path}.", remedy=Remedy("list_models"))
     import yaml  # of the extra mmseg; everything else here takes what was read already
 
-    card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(card, dict) or "segmentor" not in card:
+    try:
+        card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigurationError(f"The model file {path} cannot be read: {first}.") from None
+    if not isinstance(card, dict) or not isinstance(card.get("segmentor"), dict):
         raise ConfigurationError(f"The model file {path} has no 'segmentor' section; add one.")
-    return card
+    try:
+        return check_network(card)
+    except ValueError as error:
+        raise ConfigurationError(f"The model file {path}: {error}.") from None
 
 
 def merge(base: Any, override: Any) -> Any:

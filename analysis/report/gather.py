@@ -188,7 +188,8 @@ def _profile(
     call = request.call(profile)
     resolver = StoredResolver(request.registry, profile, request.workspace, stored=stored)
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
-    plan = make_plan(request.tables, resolver, seeds, call.store, to_train=False)
+    tables = [table for table in request.tables if table.is_for(profile.name)]
+    plan = make_plan(tables, resolver, seeds, call.store, to_train=False)
     plan = Plan(tuple(_with_asked_seeds(planned, call.seeds) for planned in plan.tables))
     views, claims = [], []
     for result in assembled(call, plan):

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.cli.options import DataRootOption
+from experiments.store.workspace import DEFAULT_DATA_ROOT, Workspace
+
 app = typer.Typer(no_args_is_help=True, help="Compare with stored reference values.")
 
 #: mask-classification networks, which have references of their own form
@@ -31,6 +34,28 @@ def classifier(files: Files) -> None:
     from experiments.parity.classifier import classifier_parity
 
     _report(map(classifier_parity, files))
+
+
+@app.command()
+def statistics(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model file.")],
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    data_root: DataRootOption = DEFAULT_DATA_ROOT,
+    photographs: Annotated[int, typer.Option(help="How many of FOLDER.")] = 64,
+    side: Annotated[int, typer.Option(help="Of their middle parts in pixels.")] = 176,
+) -> None:
+    """Hold a pretrained backbone's stored batch statistics against those of photographs in FOLDER.
+
+    A line a layer: correlations over its channels. Exit 1 if one of the means is below 0.9, or that
+    of the variances in the middle of the layers.
+    """
+    from experiments.parity.layer_statistics import statistics_report, table_lines
+
+    weights = Workspace(data_root=data_root.resolve()).weights
+    report = statistics_report(name, folder, weights, count=photographs, side=side)
+    for line in table_lines(report):
+        typer.echo(line)
+    raise typer.Exit(0 if report["ok"] else 1)
 
 
 @app.command()

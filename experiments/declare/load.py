@@ -23,6 +23,7 @@ from experiments.declare.table import Table
 from experiments.declare.yaml_files import read_yaml
 from experiments.errors import RegistryError, UnknownNameError
 from experiments.machine import PROJECT
+from ssa.models import PAPER_SIZE
 from ssa.validation import first_problem
 
 D = TypeVar("D", bound=Declared)
@@ -83,6 +84,13 @@ def _load_registry(extra: tuple[Path, ...]) -> ExperimentRegistry:
                     f"Row '{row.id}' of {table.name}: "
                     + str(UnknownNameError("model", str(name), registry.models))
                 )
+    for table in registry.tables.values():
+        for name in table.profiles:
+            if name not in registry.profiles:
+                unknown = UnknownNameError("profile", name, registry.profiles)
+                raise RegistryError(f"{table.name}: {unknown}")
+    for profile in registry.profiles.values():
+        _check_model(profile, registry.models)
     for figure in registry.figures.values():
         _check_rows(figure, registry.tables)
     check_protocols(registry)
@@ -136,6 +144,24 @@ def _check_layout(folder: Path) -> None:
                     f"{path} is read by nobody: a file of {kind} ends in .yaml; "
                     f"rename it to {path.stem}.yaml or move it elsewhere."
                 )
+
+
+def _check_model(profile: Profile, models: Mapping[str, ModelCard]) -> None:
+    """Refuse a profile whose network is not there, or takes no classifier, or lacks the size."""
+    if profile.model is None:
+        return
+    if profile.model not in models:
+        unknown = UnknownNameError("model", profile.model, models)
+        raise RegistryError(f"The profile {profile.name}: {unknown}")
+    card = models[profile.model]
+    if not card.pixel_classifier:
+        raise RegistryError(
+            f"The profile {profile.name} would replace every network by {card.name}, which takes "
+            "no classifier; name one that does."
+        )
+    if profile.model_size != PAPER_SIZE and profile.model_size not in card.sizes:
+        unknown = UnknownNameError(f"size of {card.name}", profile.model_size, card.sizes)
+        raise RegistryError(f"The profile {profile.name}: {unknown}")
 
 
 def _check_rows(figure: Figure, tables: Mapping[str, Table]) -> None:

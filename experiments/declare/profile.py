@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from experiments.declare.base import Declared, PlainName
 from experiments.declare.training import Evaluation, Pixels, Training
@@ -77,6 +77,7 @@ class Profile(Declared):
     title: str
     description: str
     dataset: DataChoice | None  # replaces every table's data set; None: the table's own
+    model: str | None = None  # replaces every table's network; None: the table's own
     model_size: str  # a key of ModelCard.sizes, or "paper"
     seeds: PositiveInt = 3
     #: classifier → switches that are scaled down with the network (memories)
@@ -88,6 +89,7 @@ class Profile(Declared):
     protocols: dict[str, str] = Field(default_factory=dict)  # model → its protocol
     sync_norm: bool = False  # keep SyncBN where a network has it; in one process it is BN
     from_scratch: bool = False  # do without pretrained weights, whatever the protocols say
+    run_s: PositiveFloat | None = None  # of a run on one thread, where no record tells its length
     cost: CostBasis | None = None  # for an estimate where nothing like it has been run
 
     @model_validator(mode="after")

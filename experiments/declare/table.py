@@ -12,6 +12,7 @@ from experiments.declare.claims import Claim
 from experiments.declare.metrics import ColumnName, check_column
 from experiments.declare.network import NetworkConfig, Settings
 from experiments.declare.paper import NO_PAPER, Paper
+from experiments.declare.training import TrainingOverrides
 
 #: side of the square input in pixels, as the paper counts (Table 1)
 SIDE = 512
@@ -47,6 +48,7 @@ class Row(Declared):
     model_overrides: NetworkConfig = Field(default_factory=dict)  # merged into the segmentor
     #: of the data set, over the profile's; only where the profile trains on that data set
     dataset_settings: Settings = Field(default_factory=dict)
+    training: TrainingOverrides = TrainingOverrides()  # over the profile's or the protocol's
     reported: Reported = Reported()
     readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row
@@ -100,6 +102,7 @@ class Table(Declared):
     params_num_classes: int | None = None  # where parameters are printed once for all data sets
     description: str = ""
     claims: tuple[Claim, ...] = ()  # what the table is to show; each gets a verdict
+    profiles: tuple[str, ...] = ()  # in which it means something; none named: in all
     paper: Paper = NO_PAPER  # set where the registry is read, from paper.yaml
 
     @model_validator(mode="after")
@@ -120,6 +123,10 @@ class Table(Declared):
             for row_id in sorted(claim.named - set(ids)):
                 raise ValueError(f"claim '{claim.id}' of {self.name}: no row '{row_id}'")
         return self
+
+    def is_for(self, profile: str) -> bool:
+        """Whether the table means something in a profile."""
+        return not self.profiles or profile in self.profiles
 
     def row(self, row_id: str) -> Row:
         """The row ``row_id``; KeyError if there is none."""

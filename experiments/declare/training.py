@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -94,6 +95,23 @@ class Training(Declared):
                 f"batch {self.batch} is not a multiple of accumulation {self.accumulation}"
             )
         return self
+
+
+class TrainingOverrides(Declared):
+    """What a row of a table changes of its profile's or protocol's training; None: nothing."""
+
+    from_scratch: bool | None = None  # False: from pretrained weights, True: without
+    lr_times: PositiveFloat | None = None  # factor on every learning rate
+
+    def applied(self, training: Training) -> Training:
+        """``training`` with the changes in it, as a run's identity holds it."""
+        changes: dict[str, Any] = {}
+        if self.from_scratch is not None:
+            changes["from_scratch"] = self.from_scratch
+        if self.lr_times is not None:
+            rate = training.optimizer.lr * self.lr_times
+            changes["optimizer"] = training.optimizer.model_copy(update={"lr": rate})
+        return training.model_copy(update=changes) if changes else training
 
 
 class Evaluation(Declared):

@@ -35,6 +35,8 @@ PROFILES: Mapping[str, Needs] = {
     "smoke": Needs(memory_gb=3.0, hours=0.5),
     "quick": Needs(memory_gb=4.0, hours=1.0),
     "camvid": Needs(memory_gb=8.0, hours=6.0),
+    "ccp": Needs(memory_gb=6.0, hours=1.0),
+    "voc": Needs(memory_gb=8.0, hours=1.0),
     "camvid_full": Needs(gpus=1, threads=2, memory_gb=32.0, hours=24.0),
     "paper": Needs(gpus=1, threads=2, memory_gb=48.0, hours=48.0),
 }

@@ -2,8 +2,8 @@
 
 A run's cost is the median of its kind (profile, model, classifier), from records wherever they
 were made; a kind without records is thought to cost what its model does under other classifiers,
-else what its classifier does on other models, else what its profile does. A machine's pace is one
-factor on all of them. Nothing here reads a clock or a file.
+else what its classifier does on other models, else what its profile does, else what the profile's
+file says. A machine's pace is one factor on all of them. Nothing here reads a clock or a file.
 """
 
 from __future__ import annotations
@@ -33,13 +33,19 @@ class Past:
 
     Args:
         seconds: of finished runs, by kind.
+        declared: what a profile says of its runs, for one of which none is finished.
     """
 
-    def __init__(self, seconds: Mapping[Kind, Sequence[float]]) -> None:
+    def __init__(
+        self,
+        seconds: Mapping[Kind, Sequence[float]],
+        declared: Mapping[str, float] | None = None,
+    ) -> None:
+        self.declared = dict(declared or {})
         self.known = {kind: statistics.median(took) for kind, took in seconds.items() if took}
 
     def of(self, kind: Kind) -> float | None:
-        """Seconds; None if no run of its profile is known."""
+        """Seconds; None if no run of its profile is known and its file says nothing."""
         if kind in self.known:
             return self.known[kind]
         profile = {k: cost for k, cost in self.known.items() if k.profile == kind.profile}
@@ -47,7 +53,7 @@ class Past:
             alike = [cost for k, cost in profile.items() if getattr(k, part) == getattr(kind, part)]
             if alike:
                 return statistics.median(alike)
-        return None
+        return self.declared.get(kind.profile)
 
 
 def makespan(active: Iterable[float], queue: Iterable[float], jobs: int) -> float:
@@ -159,7 +165,8 @@ class Estimate:
         seen: dict[Kind, list[float]] = {}
         for run_id, (seconds, _) in observed.items():
             seen.setdefault(self.kinds[run_id], []).append(seconds / pace)
-        here = Past({**{kind: [s] for kind, s in self.past.known.items()}, **seen})
+        known = {kind: [s] for kind, s in self.past.known.items()}
+        here = Past({**known, **seen}, self.past.declared)
         costs = filled([here.of(kind) for kind in self.kinds.values()])
         if costs is None:
             return None

@@ -348,10 +348,13 @@ class PastCosts:
 
     Args:
         stores: of a kind of run that several hold, the first one's times count.
+        declared: profile → seconds of a run, as its file says, where no store holds one of it.
     """
 
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self._stores = stores
+    def __init__(
+        self, stores: Sequence[Store], declared: Mapping[str, float] | None = None
+    ) -> None:
+        self._stores, self._declared = stores, declared
 
     def of(self, spec: RunSpec) -> float | None:
         """Seconds to be expected, guessed from similar runs if need be; None: no such profile."""
@@ -374,7 +377,7 @@ class PastCosts:
                     continue  # damaged; whoever uses the run is told by read()
                 own.setdefault(kind, []).append(took)
             seconds = own | seconds
-        return Past(seconds)
+        return Past(seconds, self._declared)
 
 
 def kind_of(spec: RunSpec) -> Kind:

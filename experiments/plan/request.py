@@ -86,7 +86,8 @@ class Request:
             UnknownNameError: anything else that is not in the registry.
         """
         if item == "all":
-            return list(self.registry.tables.values())
+            tables = self.registry.tables.values()
+            return [table for table in tables if table.is_for(self.profile.name)]
         if item in self.registry.tables:
             return [self.registry.tables[item]]
         known = ", ".join(self.registry.tables)
@@ -103,8 +104,10 @@ class Request:
 
     @property
     def costs(self) -> PastCosts:
-        """What runs took: the user's own and, for kinds that he has not run, the shipped ones."""
-        return PastCosts(self.stores)
+        """What runs took: the user's own, for kinds that he has not run the shipped ones."""
+        profiles = self.registry.profiles.values()
+        declared = {each.name: each.run_s for each in profiles if each.run_s is not None}
+        return PastCosts(self.stores, declared)
 
     def plan(self, tables: Sequence[Table]) -> Plan:
         """What there is and what is to be done."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from experiments.plan.data import Located, absent, locate
 from experiments.plan.one_image import one_image_fault
 from experiments.store.workspace import Workspace
 from ssa.errors import ConfigurationError
+from ssa.models import PAPER_SIZE
 
 T = TypeVar("T", Training, Evaluation)
 
@@ -68,7 +69,23 @@ class Resolver:
         return chosen.model_copy(update={"settings": {**chosen.settings, **row.dataset_settings}})
 
     def unfit(self, table: Table, row: Row) -> str | None:
-        """Why a row's data settings mean nothing in this profile; None if they do or are none."""
+        """Why what a row sets means nothing in this profile, a sentence; None if it all does."""
+        return (
+            self._unfit_table(table)
+            or self._unfit_data(table, row)
+            or self._unfit_network(table, row)
+            or self._unfit_weights(row)
+        )
+
+    def _unfit_table(self, table: Table) -> str | None:
+        if table.is_for(self.profile.name):
+            return None
+        return (
+            f"{table.name} asks about what the profile {self.profile.name} does not have; run it "
+            f"with --profile {table.profiles[0]} ({', '.join(table.profiles)} have it)."
+        )
+
+    def _unfit_data(self, table: Table, row: Row) -> str | None:
         own, chosen = str(row.dataset or table.dataset), self.profile.dataset
         if not row.dataset_settings or (chosen is not None and chosen.name == own):
             return None
@@ -76,6 +93,37 @@ class Resolver:
         return (
             f"The row sets {', '.join(row.dataset_settings)} of the data set {own}, but the "
             f"profile {self.profile.name} trains on {where}; run it with --profile quick."
+        )
+
+    def _unfit_network(self, table: Table, row: Row) -> str | None:
+        own = self.registry.model(str(row.model or table.model))
+        card = self.model_of(table, row)
+        if card.name == own.name:
+            return None
+        instead = f"the profile {self.profile.name} trains {card.name} in place of every network"
+        if not own.pixel_classifier:
+            return (
+                f"{own.name} decides by masks and takes no pixel classifier, but {instead}; run it "
+                "with --profile quick."
+            )
+        strange = _first_strange(row.model_overrides, card.segmentor)
+        if strange is None:
+            return None
+        return (
+            f"The row sets {strange} of {own.name}, but {instead}, and that has no such setting; "
+            "run it with --profile quick."
+        )
+
+    def _unfit_weights(self, row: Row) -> str | None:
+        profile = self.profile
+        if row.training.from_scratch is not False or profile.from_scratch:
+            return None
+        if profile.model_size == PAPER_SIZE:
+            return None
+        return (
+            "The row starts from pretrained weights, which fit the full-size network only, but the "
+            f"profile {profile.name} trains its size {profile.model_size}; run it with "
+            "--profile ccp."
         )
 
     def unfit_figure(self, figure: Figure) -> str | None:
@@ -87,8 +135,8 @@ class Resolver:
         return reasons[0] if reasons and all(reasons) else None
 
     def model_of(self, table: Table, row: Row) -> ModelCard:
-        """The model card of a row."""
-        return self.registry.model(str(row.model or table.model))
+        """The model card of a row: the profile's network, or else the table's own."""
+        return self.registry.model(str(self.profile.model or row.model or table.model))
 
     def resolve_seeds(
         self, table: Table, row: Row, seeds: Iterable[int]
@@ -124,7 +172,7 @@ class Resolver:
         if data is None or self.unfit(table, row):
             return None
         try:
-            settings = settings_of(self.registry, self.profile, card.name, choice.name)
+            settings = self._settings(card, choice, row)
         except NoProtocolError:
             return None
         return self._spec(card, row, data, settings, seed)
@@ -153,7 +201,7 @@ class Resolver:
             reasons.append(sentence_of(error))
             data = absent(choice, self.workspace)
         try:
-            settings = settings_of(self.registry, self.profile, card.name, choice.name)
+            settings = self._settings(card, choice, row)
         except NoProtocolError as error:
             return Blocked((*reasons, sentence_of(error)))
         sha256: str | None = None
@@ -171,6 +219,18 @@ class Resolver:
                 reasons.append(fault)
         reasons = list(dict.fromkeys(reasons))
         return Blocked(tuple(reasons), spec) if reasons else spec
+
+    def _settings(self, card: ModelCard, choice: DataChoice, row: Row) -> Settings:
+        """How a row is trained and scored: the profile's or the protocol's way, with its changes.
+
+        Raises:
+            NoProtocolError: the profile names protocols, but none for these two.
+        """
+        settings = settings_of(self.registry, self.profile, card.name, choice.name)
+        changes = row.training
+        if self.profile.from_scratch:  # the call's word, which no row overrules
+            changes = changes.model_copy(update={"from_scratch": None})
+        return replace(settings, training=changes.applied(settings.training))
 
     def _spec(
         self,
@@ -212,6 +272,18 @@ class Resolver:
             seed=seed,
             deviations=(*settings.sentences, *self.deviations),
         )
+
+
+def _first_strange(overrides: Mapping[str, Any], segmentor: Mapping[str, Any]) -> str | None:
+    """The first setting among ``overrides``, by its path, that ``segmentor`` does not have."""
+    for key, value in overrides.items():
+        if key not in segmentor:
+            return key
+        if isinstance(value, Mapping) and isinstance(segmentor[key], Mapping):
+            below = _first_strange(value, segmentor[key])
+            if below is not None:
+                return f"{key}.{below}"
+    return None
 
 
 def _on_split(settings: T, field: str, split: str) -> T:

@@ -1,43 +1,12 @@
-"""What torch saved, read as data: no code of it is executed, no memory taken for what it claims."""
+"""What torch saved is data here: in this process, and in those that it starts."""
 
 from __future__ import annotations
 
 import os
-import pickle
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-#: of unpickling what nobody pickled
-_BROKEN = (
-    pickle.UnpicklingError,
-    RuntimeError,  # torch's own; of nesting without end, too
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    NameError,
-    MemoryError,
-    struct.error,
-)
-_NO_ARCHIVE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-)
-#: bytes of tensors' values stand in a file as they are, so that it is at least as long
-_PACKED = "its parts are compressed, as torch never writes them"
+from ssa.torch_files import damage_of, read_tensors
+
+__all__ = ["damage_of", "read_data_alone", "read_tensors"]
 
 
 def read_data_alone() -> None:
@@ -47,45 +16,3 @@ def read_data_alone() -> None:
     """
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-
-
-def damage_of(path: Path) -> str | None:
-    """Why a file of torch is not whole, by the checksums of its parts; None: it is.
-
-    Nothing in it is looked at by torch.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                return _PACKED
-            bad = archive.testzip()
-    except _NO_ARCHIVE as error:
-        return str(error) or type(error).__name__
-    return f"the part {bad} has another checksum" if bad else None
-
-
-def read_tensors(path: Path, allowed: Iterable[Any] = (), *, mapped: bool = False) -> Any:
-    """What torch saved in ``path``, on the CPU, if it is data alone.
-
-    Args:
-        path: of the file.
-        allowed: classes that it may hold besides tensors and plain values.
-        mapped: leave tensors' values in the file until they are asked for.
-
-    Raises:
-        ValueError: it is damaged, or holds what only code could restore.
-        FileNotFoundError: there is none.
-    """
-    import torch
-
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    damage = damage_of(path)
-    if damage:
-        raise ValueError(damage)
-    try:
-        with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except _BROKEN as error:
-        text = str(error) or type(error).__name__
-        raise ValueError(" ".join(text.split())[:200]) from None

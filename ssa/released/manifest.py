@@ -7,6 +7,8 @@ belongs.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import sysconfig
 from pathlib import Path
 from typing import Literal
 
@@ -28,14 +30,29 @@ class UnfitWeightsError(SsaError):
     """A file that cannot be read, or that does not fit the network."""
 
 
+class WeightsPackage(BaseModel):
+    """A package of the Python index that holds a pretrained file as data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    #: the one whose file has the entry's digest
+    version: str
+    #: of this project, with which pip installs it
+    extra: str
+
+
 class WeightsEntry(BaseModel):
     """One pretrained file of the manifest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    #: below the folder of pretrained files; of a package: below the folder that it is installed to
     file: str
     url: str
+    #: None: the file is brought by hand
+    package: WeightsPackage | None = None
     #: the same file elsewhere
     mirror: str | None = None
     #: where a person finds it, if ``url`` is a drive's
@@ -48,6 +65,24 @@ class WeightsEntry(BaseModel):
     backbone: str
     #: patterns of our backbone entries that the file does not hold
     leaves: tuple[str, ...] = ()
+    #: patterns of the file's entries that the network need not have
+    spare: tuple[str, ...] = ()
+    #: refuse a file unless every entry of it and of the backbone has its partner
+    strict: bool = False
+
+    def path(self, root: Path) -> Path:
+        """Where the file belongs.
+
+        Args:
+            root: the folder of pretrained files that are brought by hand.
+        """
+        if self.package is None:
+            return root / self.file
+        try:
+            installed = importlib.metadata.distribution(self.package.name)
+        except importlib.metadata.PackageNotFoundError:
+            return Path(sysconfig.get_paths()["purelib"]) / self.file
+        return Path(str(installed.locate_file(self.file)))
 
 
 class WeightsStatus(BaseModel):
@@ -101,34 +136,51 @@ def verify_weights(root: Path) -> list[WeightsStatus]:
     return [_verified(status) for status in list_weights(root)]
 
 
-def require_weights(name: str, root: Path) -> Path:
+def require_weights(entry: str | WeightsEntry, root: Path) -> Path:
     """Where the file of an entry is.
+
+    Args:
+        entry: of the manifest, or its name there.
+        root: the folder of pretrained files that are brought by hand.
 
     Raises:
         MissingWeightsError: it is not there; the message says where to get it.
         UnfitWeightsError: its digest is not the published one.
         UnknownNameError: no such entry.
     """
-    status = _verified(_status(weights_entry(name), root))
+    entry = weights_entry(entry) if isinstance(entry, str) else entry
+    status = _verified(_status(entry, root))
     if not status.present:
-        raise MissingWeightsError(
-            missing_sentence(status.entry, root), remedy=Remedy("from_scratch")
-        )
+        raise MissingWeightsError(missing_sentence(status.entry, root), remedy=_remedy(entry))
     if status.check == "different":
+        again = (
+            f"download it again from {entry.url}."
+            if entry.package is None
+            else f"install {entry.package.name}=={entry.package.version} again."
+        )
         raise UnfitWeightsError(
-            f"{status.path} has the SHA-256 {status.sha256}, but {status.entry.sha256}… is "
-            f"published; download it again from {status.entry.url}."
+            f"{status.path} has the SHA-256 {status.sha256}, but {entry.sha256}… is "
+            f"published; {again}"
         )
     return status.path
 
 
 def missing_sentence(entry: WeightsEntry, root: Path) -> str:
     """What is missing, where it is published and where it belongs."""
+    what = f"The pretrained weights '{entry.name}' ({entry.initialises}) are missing"
+    if (package := entry.package) is not None:
+        return (
+            f"{what}: they come with the package {package.name}=={package.version} ({entry.url}), "
+            f"the extra '{package.extra}' of this project."
+        )
     page = f" (see {entry.page})" if entry.page and entry.page != entry.url else ""
-    return (
-        f"The pretrained weights '{entry.name}' ({entry.initialises}) are missing: download "
-        f"{entry.url}{page} to {root / entry.file}, or start from scratch."
-    )
+    return f"{what}: download {entry.url}{page} to {root / entry.file}, or start from scratch."
+
+
+def _remedy(entry: WeightsEntry) -> Remedy:
+    if entry.package is None:
+        return Remedy("from_scratch")
+    return Remedy("install_weights", entry.package.extra)
 
 
 def sha256_of(path: Path) -> str:
@@ -141,7 +193,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _status(entry: WeightsEntry, root: Path) -> WeightsStatus:
-    path = root / entry.file
+    path = entry.path(root)
     present = path.is_file()
     size = path.stat().st_size if present else None
     return WeightsStatus(entry=entry, path=path, present=present, size=size)

@@ -161,6 +161,17 @@ _VIT_ADAPTER: tuple[Rule, ...] = (
 #: mmsegmentation 0.x kept the depthwise convolution one module deeper than 1.x does
 _MSCAN: tuple[Rule, ...] = ((r"\.mlp\.dwconv\.dwconv\.", ".mlp.dwconv."),)
 
+#: a block without expansion has no _bn0; the two others keep their numbers
+_EFFICIENTNET_LITE: tuple[Rule, ...] = (
+    (r"^_conv_stem\.", "stem.conv."),
+    (r"^_bn0\.", "stem.bn."),
+    (r"^_blocks\.", "blocks."),
+    (r"\._(expand|depthwise|project)_conv\.", r".\1.conv."),
+    (r"\._bn0\.", ".expand.bn."),
+    (r"\._bn1\.", ".depthwise.bn."),
+    (r"\._bn2\.", ".project.bn."),
+)
+
 _LIGHT_HEAD: tuple[Rule, ...] = (
     (r"^linear_fuse\.", "fuse."),
     (r"^fuse(\d+)\.local_embedding\.", _counted_from_one("fusions.{}.detail.")),
@@ -188,6 +199,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "AFFormer": _AFFORMER,
     "CGRHead": _CGR_HEAD,
     "EfficientFormerV2": _EFFICIENTFORMER_V2,
+    "EfficientNetLite": _EFFICIENTNET_LITE,
     "LightHead": _LIGHT_HEAD,
     "MSCAN": _MSCAN,
     "SeaFormer": _SEAFORMER,
@@ -199,7 +211,12 @@ UNUSED: dict[str, tuple[tuple[str, str], ...]] = {
     "EfficientFormerV2": (
         (r"\.attention_biases$", "position biases of image classification, never read"),
         (r"\.attention_bias_idxs(_seg)?$", "an index computed here from the grid's size"),
-    )
+    ),
+    "EfficientNetLite": (
+        (r"^_conv_head\.", "the last 1×1 convolution, before the pooling of image classification"),
+        (r"^_bn1\.", "its normalisation"),
+        (r"^_fc\.", "the decision between ImageNet's 1,000 classes"),
+    ),
 }
 
 

@@ -6,7 +6,6 @@ Files are read without unpickling code (``weights_only``).
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from ssa.released.manifest import (
     sha256_of,
     weights_entry,
 )
+from ssa.torch_files import read_tensors
 
 #: share of the expected entries below which a file is refused
 LEAST_SHARE = 0.95
@@ -73,7 +73,8 @@ def load_pretrained(model: nn.Module, entry: str | WeightsEntry, path: Path) -> 
         path: the file.
 
     Raises:
-        UnfitWeightsError: unreadable, or below 95 % of the expected entries; nothing was loaded.
+        UnfitWeightsError: unreadable, or below 95 % of the expected entries (of a strict entry:
+            an expected one is missing, or one of the file is left over); nothing was loaded.
     """
     entry = weights_entry(entry) if isinstance(entry, str) else entry
     backbone = getattr(model, "backbone", model)
@@ -83,7 +84,21 @@ def load_pretrained(model: nn.Module, entry: str | WeightsEntry, path: Path) -> 
     expected = [
         key for key in backbone.state_dict() if not any(pattern.search(key) for pattern in left)
     ]
-    return _load(backbone, mapping.ours, state, expected, path)
+    if entry.strict:
+        known = backbone.state_dict()
+        spare = [re.compile(pattern) for pattern in entry.spare]
+        surplus = tuple(
+            key
+            for key, ours in mapping.ours.items()
+            if ours not in known and not any(pattern.search(key) for pattern in spare)
+        )
+        if surplus:
+            raise UnfitWeightsError(
+                f"{path} holds {_some(surplus)}, which '{entry.name}' should not; give the file "
+                "that the manifest names."
+            )
+    least = 1.0 if entry.strict else LEAST_SHARE
+    return _load(backbone, mapping.ours, state, expected, path, least)
 
 
 def load_segmentor(model: nn.Module, config: Mapping[str, Any], path: Path) -> LoadReport:
@@ -148,17 +163,16 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
     Raises:
         MissingWeightsError: no such file.
-        UnfitWeightsError: not a checkpoint, or it holds objects that only code could restore.
+        UnfitWeightsError: not a checkpoint, a damaged one, or it holds objects that only code could
+            restore, or tensors without values of their own.
     """
     if not path.is_file():
         raise MissingWeightsError(f"There is no checkpoint {path}.")
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0]
+        content = read_tensors(path, _harmless(), former=True)
+    except (OSError, ValueError) as error:
         raise UnfitWeightsError(
-            f"{path} cannot be read as weights alone ({first}); save its state_dict with "
+            f"{path} cannot be read as weights alone ({error}); save its state_dict with "
             "torch.save in a trusted environment and give that file."
         ) from None
     for container in CONTAINERS:
@@ -172,7 +186,21 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     }
     if not tensors:
         raise UnfitWeightsError(f"{path} holds no weights.")
+    if odd := tuple(key for key, value in tensors.items() if not _plain(value)):
+        raise UnfitWeightsError(
+            f"{path} holds no plain values of {_some(odd)} (sparse, quantised, complex or without "
+            "data); save its state_dict as dense tensors and give that file."
+        )
     return _without_wrappers(tensors)
+
+
+def _plain(value: Tensor) -> bool:
+    """Whether a tensor can be copied into a network's."""
+    return (
+        value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_nested)
+        and not value.is_complex()
+    )
 
 
 def _harmless() -> list[Any]:
@@ -215,8 +243,10 @@ def _load(
     state: Mapping[str, Tensor],
     expected: Iterable[str],
     path: Path,
+    least: float = LEAST_SHARE,
 ) -> LoadReport:
     own = module.state_dict()
+    _check_values(names, state, own, path)
     fitting = {
         ours: key
         for key, ours in names.items()
@@ -233,16 +263,53 @@ def _load(
         missing=missing,
         unused=tuple(key for key in state if key not in used),
     )
-    if report.share < LEAST_SHARE:
+    if report.share < least:
         raise UnfitWeightsError(
             f"{path} fits only {report.loaded} of the {report.expected} entries that it should "
-            f"({report.share:.0%}, at least {LEAST_SHARE:.0%} are needed). Not loaded: "
+            f"({report.share:.0%}, at least {least:.0%} are needed). Not loaded: "
             f"{_some(report.missing)}. Unused in the file: {_some(report.unused) or 'nothing'}."
         )
     for ours, key in fitting.items():
         if not OWN_ENTRIES.search(ours) or ours.endswith("num_batches_tracked"):
             own[ours].copy_(state[key])
     return report
+
+
+def _check_values(
+    names: Mapping[str, str], state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path
+) -> None:
+    """Refuse entries of another kind of number, or that are none: they would be copied silently.
+
+    Raises:
+        UnfitWeightsError: whole numbers where the network has real ones or the other way round,
+            infinite values, NaN.
+    """
+    pairs = [
+        (key, state[key], own[ours])
+        for key, ours in names.items()
+        if ours in own and not OWN_ENTRIES.search(ours)
+    ]
+    other = tuple(
+        f"{key}: {str(value.dtype).removeprefix('torch.')}"
+        for key, value, mine in pairs
+        if value.is_floating_point() != mine.is_floating_point()
+    )
+    if other:
+        raise UnfitWeightsError(
+            f"{path} holds another kind of numbers than the network ({_some(other)}); save its "
+            "weights as real numbers and give that file."
+        )
+    # bfloat16 and the like are weights too; below that isfinite is not defined
+    broken = tuple(
+        key
+        for key, value, _ in pairs
+        if value.is_floating_point() and not value.float().isfinite().all()
+    )
+    if broken:
+        raise UnfitWeightsError(
+            f"{path} holds values that are no finite numbers ({_some(broken)}); it is damaged or "
+            "of a training that diverged. Give another file."
+        )
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ BACKBONES = {
     "afformer_b": (4, 8, 8, 8),
     "cgrseg_b": (4, 8, 16, 32),
     "vit_adapter_l": (4, 8, 16, 32),
+    "efficientnet_lite0": (8, 16),
 }
 
 
