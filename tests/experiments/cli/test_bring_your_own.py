@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from experiments.cli.app import app
 from experiments.declare.extensions import PACKAGE
 from experiments.declare.load import load_registry
+from experiments.declare.paper import Paper
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import ClassifierChoice, Table
 from experiments.judge.counts import Counter, own_code
@@ -148,7 +149,9 @@ class TestClassifier:
 
 def test_the_pages_declarations_are_valid(tmp_path: Path) -> None:
     text = (PROJECT / "docs/bring_your_own.md").read_text()
-    data, table = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", text, re.S))
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    paper, data, table = (yaml.safe_load(block) for block in blocks)
+    assert Paper.model_validate(paper).tables == ("swin_ade20k",)
     dataset = declare(data, tmp_path / "datasets/shapes.yaml", tmp_path)
     assert dataset.name == "shapes"
     assert set(data) == set(Declaration.model_fields) - {"name"}, "every field is explained"
