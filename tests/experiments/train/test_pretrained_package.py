@@ -8,7 +8,7 @@ import pytest
 import yaml
 from lab import Lab, assert_clear, write_registry
 
-from experiments.declare.load import HERE
+from experiments.declare.load import OWN
 from ssa.released.manifest import MissingWeightsError, require_weights, weights_entry
 
 NAME = "efficientnet_lite0"
