@@ -42,19 +42,19 @@ def backbone() -> nn.Module:
 
 def test_every_layer_agrees_with_what_it_stored(backbone: nn.Module, images: torch.Tensor) -> None:
     layers = agreement(backbone, images)
-    assert len(layers) == 49, (
-        "every normalisation to the last block, one in front of each bottleneck"
-    )
+    assert len(layers) == 48, "every normalisation to the last block"
     assert sum(layer.means is None for layer in layers) == 15, "behind a linear bottleneck"
     assert min(summary(layers).values()) > LEAST_CORRELATION
-    assert min(layer.variances for layer in layers) > 0.7
+    assert min(layer.variances for layer in layers) > 0.65
+    assert layers[0].means is not None
+    assert layers[0].means > 0.98
 
 
 def test_images_that_are_fed_wrongly_do_not(backbone: nn.Module, images: torch.Tensor) -> None:
     """Photographs are nearly grey: the order of their colours is seen in the first layer."""
     swapped = agreement(backbone, images[:8], "channels")
     assert swapped[0].means is not None
-    assert swapped[0].means < 0.8
+    assert swapped[0].means < 0.93
     plain = summary(agreement(backbone, images[:8], "normalisation"))
     assert plain["least"] < 0.3
     assert plain["median"] < 0.8

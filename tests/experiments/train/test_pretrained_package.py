@@ -33,7 +33,7 @@ def test_a_run_from_a_package_is_trained_and_recorded(tmp_path: Path) -> None:
     document["evaluation"] = {"interval": 2, "batch": 8}
     (registry / "profiles" / "photos.yaml").write_text(yaml.safe_dump(document))
     lab = Lab(tmp_path / "results", registry)
-    assert_clear(lab.call("one", profile="photos"), 0, "Small")
+    assert_clear(lab.call("one", profile="photos"), 0, "One small row")
     record = lab.record("softmax")
     assert record.spec.model == NAME
     assert record.spec.weights == NAME
