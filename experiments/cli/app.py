@@ -18,6 +18,7 @@ from experiments.cli import (
     evaluate,
     merging,
     parity,
+    publishing,
     questions,
     weights,
 )
@@ -390,6 +391,7 @@ app.command()(evaluate.evaluate)
 app.command()(merging.merge)
 app.command()(bundling.bundle)
 app.command()(bundling.unbundle)
+app.command()(publishing.publish)
 questions.register(app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(parity.app, name="parity")
