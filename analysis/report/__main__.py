@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.errors import SsaError, UnknownNameError, sentence_of
+from experiments.errors import SsaError, StoreError, UnknownNameError, sentence_of
 from experiments.store.store import Store
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
@@ -67,9 +68,29 @@ def write(options: argparse.Namespace) -> Path:
     if options.site is None:
         write_atomically(folder / "index.html", render(data))
         return folder / "index.html"
-    for name, text in render_site(data).items():
-        write_atomically(options.site / name, text)
-    return options.site / "index.html"
+    return write_site(render_site(data), options.site)
+
+
+def write_site(pages: Mapping[str, str], folder: Path) -> Path:
+    """Write the pages of a site; returns the first one's path.
+
+    Raises:
+        StoreError: a file of that name is somebody else's; the folder may not be written.
+    """
+    from analysis.report.page import GENERATOR
+    from experiments.files import write_atomically, writing
+
+    for path in (folder / name for name in pages):
+        with writing(path):
+            foreign = path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:4096]
+        if foreign:
+            raise StoreError(
+                f"{path} is no page of a report and stays as it is; "
+                "name another folder with --site."
+            )
+    for name, text in pages.items():
+        write_atomically(folder / name, text)
+    return folder / "index.html"
 
 
 if __name__ == "__main__":

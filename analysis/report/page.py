@@ -8,20 +8,30 @@ from importlib.resources import files
 from typing import Any
 
 from analysis.report.coverage import Coverage, coverage_of
-from analysis.report.data import ProfileView, ReportData, RowView, RunView, TableView
+from analysis.report.data import (
+    NumberView,
+    ProfileView,
+    ReportData,
+    RowView,
+    RunView,
+    TableView,
+)
 from analysis.report.words import CHIPS, STATES, chip_of
 from experiments.declare.metrics import METRICS
 from experiments.files import strict_json
 from experiments.show.export import show_number
 from experiments.show.text import MISSING, table_stem
 
+TITLE = "State of the reproduction"
+#: by which a page of ours is known again
+GENERATOR = "ssa-seg-lab report"
 #: what a page may show beside tables
 PARTS = ("overview", "reading", "claims", "figures", "masks", "runs")
 
 
 def render(data: ReportData) -> str:
     """The whole report on one page; equal data give equal bytes. Every text in it is escaped."""
-    return _render(data, {*PARTS, *_tables(data)}, lambda part, anchor: f"#{anchor}")
+    return _render(data, {*PARTS, *_tables(data)}, TITLE, lambda part, anchor: f"#{anchor}")
 
 
 def render_site(data: ReportData) -> dict[str, str]:
@@ -36,6 +46,9 @@ def render_site(data: ReportData) -> dict[str, str]:
     pages |= {part: {part} for part in PARTS if part not in pages["index"]}
     home = {part: f"{name}.html" for name, parts in pages.items() for part in parts}
 
+    titles = {table_stem(t.name): t.short for p in data.profiles for t in p.tables}
+    titles |= {part: part.capitalize() for part in pages if part in PARTS}
+
     def linking(own: str) -> Callable[[str, str], str]:
         # a table that this report does not show has no page: its claims name it all the same
         return lambda part, anchor: (
@@ -43,7 +56,9 @@ def render_site(data: ReportData) -> dict[str, str]:
         )
 
     return {
-        f"{name}.html": _render(_only(data, parts), parts, linking(f"{name}.html"))
+        f"{name}.html": _render(
+            _only(data, parts), parts, titles.get(name, TITLE), linking(f"{name}.html")
+        )
         for name, parts in pages.items()
     }
 
@@ -77,12 +92,15 @@ def _only(data: ReportData, parts: Collection[str]) -> ReportData:
     )
 
 
-def _render(data: ReportData, parts: Collection[str], to: Callable[[str, str], str]) -> str:
+def _render(
+    data: ReportData, parts: Collection[str], title: str, to: Callable[[str, str], str]
+) -> str:
     """A page with some parts.
 
     Args:
         data: of the whole report; ``runs`` and what belongs to them may be those of these parts.
         parts: of :data:`PARTS`, and names of tables.
+        title: of the page.
         to: address of an anchor in a part.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -113,7 +131,11 @@ def _render(data: ReportData, parts: Collection[str], to: Callable[[str, str], s
         "missing": MISSING,
         "parts": parts,
         "to": to,
-        "tip": lambda row: show_seeds(row, data.runs),
+        "tip": lambda row: show_behind(row, data.runs),
+        "tip_count": show_count_behind,
+        "title": title,
+        "generator": GENERATOR,
+        "alone": not any(part in parts for part in PARTS),
     }
     coverage = {profile.name: coverage_of(profile) for profile in data.profiles}
     return environment.get_template("page.html").render(
@@ -226,13 +248,36 @@ def show_signed(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.2f}".replace("-", "−")
 
 
-def show_seeds(row: RowView, runs: Mapping[str, RunView]) -> str:
-    """``seed 0: 41.20, seed 1: 40.02``: the mIoU of each run of a row, in percent."""
-    return ", ".join(
+def show_behind(row: RowView, runs: Mapping[str, RunView]) -> str:
+    """``seed 0: 41.20, seed 1: 40.02. Gain +1.20 [+0.80, +1.60]. Reported: 42.50.``
+
+    The mIoU of each run of a row in percent, its gain in points, and the paper's mIoU.
+    """
+    seeds = ", ".join(
         f"seed {runs[run].seed}: {show_digits(runs[run].miou, 2)}"
         for run in row.runs
         if run in runs
     )
+    gain = ""
+    if row.gain:
+        low, high = show_signed(row.gain.low), show_signed(row.gain.high)
+        gain = f"Gain {show_signed(row.gain.value)} [{low}, {high}]"
+    reported = "nothing" if row.reported_miou is None else show_digits(row.reported_miou, 2)
+    parts = [seeds or "Not measured", gain, f"Reported: {reported}"]
+    return " ".join(f"{part}." for part in parts if part)
+
+
+def show_count_behind(cell: NumberView, metric: str) -> str:
+    """``Measured: 6.3412 G. Reported: 6.3 G.``: a count in full beside the paper's."""
+    about = METRICS[metric]
+    unit = f" {about.unit}" if about.unit else ""
+    ours = "nothing" if cell.measured is None else f"{show_digits(cell.measured, 4)}{unit}"
+    theirs = (
+        "nothing"
+        if cell.reported is None
+        else f"{show_digits(cell.reported, about.paper_digits)}{unit}"
+    )
+    return f"Measured: {ours}. Reported: {theirs}."
 
 
 def show_duration(seconds: float) -> str:

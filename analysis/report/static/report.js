@@ -246,9 +246,9 @@
   }
 
   function runsTable(runs) {
-    return table([["Seed", "right"], ["mIoU, %", "right"], ["Pixels right, %", "right"], ["Time", "right"], ["Commit"], ["Run"]],
+    return table([["Seed", "right"], ["mIoU, %", "right"], ["Pixels right, %", "right"], ["Time", "right"], ["Commit"], ["Digest"], ["Run"]],
       runs.map((run) => [String(run.seed), number(run.miou), number(run.aacc), duration(run.total_s),
-        [make("code", {}, (run.git_commit || MISSING).slice(0, 10)), run.git_dirty ? " with changed files" : ""], runButton(run.run_id)]));
+        [make("code", {}, (run.git_commit || MISSING).slice(0, 10)), run.git_dirty ? " with changed files" : ""], make("code", { title: run.result_digest }, run.result_digest.slice(0, 10)), runButton(run.run_id)]));
   }
 
   /* mIoU over iterations: each seed, their median, and the band from smallest to largest */
@@ -471,6 +471,28 @@
     target.scrollIntoView();
   }
   addEventListener("hashchange", follow);
+
+  /* what is behind a number, on hover and on focus; Escape puts it away */
+  const hint = $("#hint");
+  function hush() {
+    hint.hidden = true;
+    for (const cell of $$("[aria-describedby=hint]")) cell.removeAttribute("aria-describedby");
+  }
+  function tell(event) {
+    const cell = event.target.closest("[data-tip]");
+    if (!cell || panel.open) return;
+    hush();
+    hint.textContent = cell.dataset.tip;
+    hint.hidden = false;
+    const box = cell.getBoundingClientRect(), own = hint.getBoundingClientRect();
+    hint.style.left = `${Math.max(8, Math.min(box.left, innerWidth - own.width - 8))}px`;
+    hint.style.top = `${box.top < own.height + 60 ? box.bottom + 4 : box.top - own.height - 4}px`;
+    cell.setAttribute("aria-describedby", "hint");
+  }
+  for (const begin of ["pointerover", "focusin"]) document.addEventListener(begin, tell);
+  for (const end of ["pointerout", "focusout", "click"]) document.addEventListener(end, hush);
+  document.addEventListener("scroll", hush, { capture: true, passive: true });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
 
   /* texts to take along: a table's LaTeX and CSV */
   const copied = $("#copied");

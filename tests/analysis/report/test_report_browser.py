@@ -296,14 +296,33 @@ def test_the_site_goes_from_a_claim_to_its_table_and_copies_it(
     assert card.is_visible()
     cell = card.locator("button[data-tip]").first
     cell.focus()
-    assert opened.evaluate(
-        "getComputedStyle(document.activeElement, '::after').content"
-    ).startswith('"seed ')
-    cell.press("Enter")
-    assert opened.locator("#panel").is_visible()
+    hint = opened.locator("#hint")
+    assert hint.is_visible()
+    assert "Reported: " in hint.text_content()
+    assert cell.get_attribute("aria-describedby") == "hint"
+    box = hint.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 1280
+    opened.keyboard.press("Escape")
+    assert hint.is_hidden()
+    opened.locator("[data-cell='three/states/full/miou']").press("Enter")
+    run = small.data.runs[small.row("full").runs[0]]  # type: ignore[attr-defined]
+    panel = str(opened.locator("#panel-body").text_content())
+    for wanted in (
+        "42.50 %",
+        "95 % interval",
+        "Seed",
+        run.result_digest[:10],
+        "./run_all.sh states",
+    ):
+        assert wanted in panel, wanted
     opened.keyboard.press("Escape")
     card.locator("details.texts summary").press("Enter")
     card.get_by_role("button", name="Copy CSV").press("Enter")
     until(opened, lambda: opened.locator("#copied").text_content() == "CSV copied")
+    opened.set_viewport_size({"width": 360, "height": 700})
+    for path in sorted(tmp_path.iterdir()):
+        opened.goto(path.as_uri())
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 360, path.name
     context.close()
     assert complaints == []

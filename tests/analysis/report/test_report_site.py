@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from small_report import HOSTILE, SmallReport
 from test_report_page import Outline
 
-from analysis.report.__main__ import write
-from analysis.report.page import render_site
+from analysis.report.__main__ import write, write_site
+from analysis.report.page import render, render_site
+from experiments.errors import StoreError
 from experiments.store.workspace import DEFAULT_DATA_ROOT
 
 
@@ -83,6 +85,45 @@ def test_a_tables_latex_and_csv_can_be_taken_from_its_page(small: SmallReport) -
         assert texts[f"{profile.name}.{table.name}.csv"] == table.texts["CSV"]
         assert texts[f"{profile.name}.{table.name}.latex"] == table.texts["LaTeX"]
         assert "\\begin{table" in table.texts["LaTeX"]
+
+
+def test_pages_have_titles_captions_and_addresses_of_rows_and_claims(
+    small: SmallReport, pages: dict[str, Outline]
+) -> None:
+    site = render_site(small.data)
+    titles = [text.partition("<title>")[2].partition("</title>")[0] for text in site.values()]
+    assert len(set(titles)) == len(site)
+    for name, text in site.items():
+        assert text.count("<table") == text.count("<caption"), name
+        assert text.count("<h1") == text.count("<main") == 1, name
+    for page, anchor in (
+        ("states.html", "three.states"),
+        ("states.html", "three.states.full"),
+        ("claims.html", "three.claim.states.full-helps"),
+    ):
+        assert anchor in pages[page].ids
+        assert f"#{anchor}" in pages[page].links
+
+
+def test_a_profile_without_the_table_says_so(small: SmallReport) -> None:
+    first = small.data.profiles[0]
+    bare = replace(first, name="bare", tables=())
+    data = replace(small.data, profiles=(first, bare), claims=(), figures=(), scenes=())
+    page = render_site(data)["states.html"]
+    assert "The profile bare does not have this table" in page
+    assert f"The profile {first.name} does not" not in page
+    assert "does not have this table" not in render(data)
+
+
+def test_a_page_of_somebody_else_stays(small: SmallReport, tmp_path: Path) -> None:
+    pages = render_site(small.data)
+    write_site(pages, tmp_path / "site")
+    write_site(pages, tmp_path / "site")  # its own is written anew
+    (tmp_path / "claims.html").write_text("mine")
+    with pytest.raises(StoreError, match=r"claims\.html is no page of a report"):
+        write_site(pages, tmp_path)
+    assert not (tmp_path / "index.html").exists()
+    assert (tmp_path / "claims.html").read_text() == "mine"
 
 
 @pytest.mark.slow
