@@ -59,7 +59,7 @@ def _metadata(result: TableResult, row: RowResult, target: str) -> str:
         dataset_type=dataset,
         dataset_name=f"{row.dataset} (profile {result.profile})",
         metric_type="mean_iou",
-        metric_name=f"mIoU in percent, median of {row.miou.num_seeds} seeds",
+        metric_name=f"mIoU in percent, {_seeds(row.miou.num_seeds)}",
         metric_value=round(row.miou.median, 2),
     )
     card = ModelCardData(
@@ -87,20 +87,20 @@ def _body(result: TableResult, row: RowResult, source: str) -> Iterator[str]:
         "## What was measured",
         "",
     )
-    spread = f" ({row.miou.low:.2f}–{row.miou.high:.2f})" if row.miou.num_seeds > 1 else ""
     seeds = ", ".join(str(record.spec.seed) for record in records)
-    range_ = ", with the lowest and the highest" if spread else ""
-    yield (
-        f"- mIoU {row.miou.median:.2f}{spread}<!-- from: {source}/miou --> %, the median over the "
-        f"seeds {seeds}{range_}."
-    )
+    spread, of = "", f"of the one seed {seeds}"
+    if row.miou.num_seeds > 1:
+        spread = f" ({row.miou.low:.2f}–{row.miou.high:.2f})"
+        of = f"the median over the seeds {seeds}, with the lowest and the highest"
+    yield f"- mIoU {row.miou.median:.2f}{spread}<!-- from: {source}/miou --> %, {of}."
     if row.gain is not None:
         gain = row.gain
         over = table.row(table.baseline_of(row.row).id).label
+        drawn = "seeds and images" if gain.num_seeds > 1 else "images alone"
         between = f"[{_signed(gain.low)}, {_signed(gain.high)}]"
         yield (
             f"- {_signed(gain.value)} {between}<!-- from: {source}/gain --> points of mIoU over "
-            f"{over}, with the 95 % interval over seeds and images."
+            f"{over}, with the 95 % interval over {drawn}."
         )
     yield from ("", _comparison(result, row), "")
     notes = dict.fromkeys(text for record in records for text in record.deviations)
@@ -124,6 +124,10 @@ def _body(result: TableResult, row: RowResult, source: str) -> Iterator[str]:
         f"in LICENSE ({LICENCE}); of the data the licence is their own.",
         "",
     )
+
+
+def _seeds(number: int) -> str:
+    return f"median of {number} seeds" if number > 1 else "one seed"
 
 
 def _signed(points: float) -> str:
