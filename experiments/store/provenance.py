@@ -41,7 +41,7 @@ SOMETIMES = frozenset({"experiments.train.pretrained"})
 #: modules of the method that cannot
 INERT = frozenset(
     {
-        *("ssa", "ssa.errors", "ssa.registry", "ssa.validation"),
+        *("ssa", "ssa.errors", "ssa.network_check", "ssa.registry", "ssa.validation"),
         *("ssa.classifiers", "ssa.classifiers.catalogue"),
     }
 )

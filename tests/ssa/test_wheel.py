@@ -109,7 +109,19 @@ def test_the_wheel_holds_the_library_only_and_requires_torch_and_pydantic(wheel)
         assert f"ssa/{file}" in names
     needed = [Requirement(text) for text in metadata(wheel).get_all("Requires-Dist")]
     assert {r.name for r in needed if r.marker is None} == {"torch", "pydantic"}
-    extras = {"mmseg", "lab", "slurm", "tensorboard", "wandb", "mlflow", "share", "dev"}
+    extras = {
+        "mmseg",
+        "lab",
+        "slurm",
+        "tensorboard",
+        "wandb",
+        "mlflow",
+        "share",
+        "publish",
+        "pretrained",
+        "docs",
+        "dev",
+    }
     assert set(metadata(wheel).get_all("Provides-Extra")) == extras
 
 
