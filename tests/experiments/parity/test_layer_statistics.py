@@ -71,5 +71,5 @@ def test_the_table_has_a_line_a_layer() -> None:
     fed = {key: {"least": 0.98, "median": 0.97} for key in ("right", "channels", "normalisation")}
     lines = table_lines({"layers": [layer, linear], **fed})
     assert [line.split()[0] for line in lines[1:3]] == ["stem.bn", "blocks.1.expand.bn"]
-    assert lines[2].split()[2] == "zero"
+    assert lines[2].split()[2] == "alike"
     assert len(lines) == 6
