@@ -888,7 +888,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(record), end="")
     if given.out:
         print(record.write(given.out))
-    sys.exit(int(any(figure.met is False for figure in record.figures)))
+    sys.exit(record.exit_code)
 
 
 if __name__ == "__main__":

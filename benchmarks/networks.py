@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
         details=measured,
     )
     print(f"Written: {record.write(given.out)}")
-    sys.exit(int(any(figure.met is False for figure in record.figures)))
+    sys.exit(record.exit_code)
 
 
 if __name__ == "__main__":

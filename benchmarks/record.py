@@ -89,6 +89,11 @@ class Benchmark(_Frozen):
         """Name of the file without its ending."""
         return f"{self.benchmark}_{self.part}" if self.part else self.benchmark
 
+    @property
+    def exit_code(self) -> int:
+        """Of the benchmark's command: 1 where a goal is missed."""
+        return int(any(figure.met is False for figure in self.figures))
+
     def write(self, folder: Path) -> Path:
         """Write the record into ``folder`` and return its path.
 

@@ -90,7 +90,7 @@ def main() -> None:
     print(record.model_dump_json(indent=1))
     if given.out:
         record.write(given.out)
-    sys.exit(int(any(figure.met is False for figure in record.figures)))
+    sys.exit(record.exit_code)
 
 
 def _figures(measured: dict[str, dict[str, Any]]) -> Iterator[Figure]:

@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
             git("worktree", "remove", "--force", str(older))
     print(record.model_dump_json(indent=1, include={"figures"}))
     print(f"Written: {record.write(given.out)}")
-    sys.exit(int(any(figure.met is False for figure in record.figures)))
+    sys.exit(record.exit_code)
 
 
 def worktree(folder: Path, commit: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from experiments.declare.table import Table
 from experiments.judge.assemble import RowResult, TableResult
-from experiments.show.publish import PublishError
+from experiments.show.publish import PublishError, hub_library
 from experiments.store.records import Record
 from ssa import __version__
 
@@ -44,16 +44,10 @@ def model_card(result: TableResult, row: RowResult, target: str) -> str:
 
 
 def _metadata(result: TableResult, row: RowResult, target: str) -> str:
-    try:
-        from huggingface_hub import EvalResult, ModelCardData
-    except ImportError:
-        raise PublishError(
-            "publish needs the package huggingface_hub: `.venv/bin/python -m pip install "
-            "huggingface_hub`."
-        ) from None
+    hub = hub_library()
     assert row.miou is not None
     dataset = row.records[0].spec.dataset
-    measured = EvalResult(
+    measured = hub.EvalResult(
         task_type="image-segmentation",
         task_name="Semantic segmentation",
         dataset_type=dataset,
@@ -62,7 +56,7 @@ def _metadata(result: TableResult, row: RowResult, target: str) -> str:
         metric_name=f"mIoU in percent, {_seeds(row.miou.num_seeds)}",
         metric_value=round(row.miou.median, 2),
     )
-    card = ModelCardData(
+    card = hub.ModelCardData(
         license=LICENCE,
         datasets=[dataset],
         metrics=["mean_iou"],

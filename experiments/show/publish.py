@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from experiments.errors import SsaError
@@ -61,6 +62,23 @@ def files_of(folder: Path) -> list[tuple[str, int]]:
     return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
 
 
+def hub_library() -> ModuleType:
+    """The package ``huggingface_hub``.
+
+    Raises:
+        PublishError: it is not installed.
+    """
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError:
+        raise PublishError(
+            "publish needs the package huggingface_hub: `.venv/bin/python -m pip install "
+            "huggingface_hub`."
+        ) from None
+    return huggingface_hub
+
+
 def publish(folder: Path, target: Target, message: str, *, private: bool = False) -> Published:
     """Upload all files of ``folder``; the repository is made if there is none.
 
@@ -73,14 +91,8 @@ def publish(folder: Path, target: Target, message: str, *, private: bool = False
     Raises:
         PublishError: no library, token, network or permission; a name that the service refuses.
     """
-    try:
-        import huggingface_hub as hub
-        from huggingface_hub import errors
-    except ImportError:
-        raise PublishError(
-            "publish needs the package huggingface_hub: `.venv/bin/python -m pip install "
-            "huggingface_hub`."
-        ) from None
+    hub = hub_library()
+    errors = hub.errors
     if hub.get_token() is None:
         raise PublishError(
             "No token of huggingface.co is here; `.venv/bin/hf auth login` keeps one (or set "

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from samples import make_record, make_spec
 from scipy.stats import spearmanr
+from test_claims import table_of
 
 from experiments.declare.claims import TrendClaim
-from experiments.declare.table import Table
 from experiments.judge.claims import ClaimResult, Evidence, judge
 from experiments.judge.class_trends import (
     FEWEST_CLASSES,
@@ -172,20 +172,6 @@ DISTANCE = {"kind": "trend", "pair": ("a", "b"), "by": "distance"}
 SIZE = {"kind": "trend", "pair": ("a", "b"), "by": "size", "within": "images"}
 
 
-def table_of(claim: dict[str, Any]) -> Table:
-    return Table.model_validate(
-        {
-            "name": "made",
-            "title": "Made",
-            "source": "nowhere",
-            "model": "segnext_t",
-            "dataset": "scenes",
-            "rows": [{"id": row, "label": row, "classifier": {"name": "softmax"}} for row in "ab"],
-            "claims": [{"id": "it", "text": "It is so", "where": "here", **claim}],
-        }
-    )
-
-
 def verdict(
     claim: dict[str, Any],
     gain: Floats,
@@ -207,7 +193,7 @@ def verdict(
             records.setdefault(row, {})[seed] = record.model_copy(update={"run_id": name})
             areas[name], own[name] = run, distances_of(far, labelled)
     evidence = Evidence(
-        table_of(claim),
+        table_of(claim, "ab"),
         records,
         lambda run: ScoredRun(areas[run]),
         areas=areas.__getitem__,
