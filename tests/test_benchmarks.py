@@ -137,10 +137,14 @@ def test_a_table_is_timed_beside_an_older_commit(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1, done.stdout + done.stderr  # not 1.4 times as fast as itself
+    assert "Traceback" not in done.stderr, done.stdout + done.stderr
     made = read(tmp_path / "table_table12_smoke.json")
-    assert made.figures[0].unit == "×"
-    assert made.figures[0].met is False
+    speed = made.figures[0]
+    assert speed.unit == "×"
+    assert speed.goal == 1.4
+    # a disturbed machine may time a commit 1.4 times as fast as itself; the word must fit the figure
+    assert speed.met is (speed.value >= speed.goal)
+    assert done.returncode == (0 if speed.met else 1)
     miou = made.details["miou"]
     assert miou["here"] == miou["commit HEAD"] != {}
 
