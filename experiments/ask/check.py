@@ -67,7 +67,7 @@ def _check_markdown(path: Path, text: str, sources: Sources, checked: Checked, f
         if problem is None:
             checked.agreeing += 1
         elif fix and problem[0] == "differs":
-            new = rewritten(one.quote, quantity) if one.quote else printed(quantity)
+            new = rewritten(one.quote, quantity) if one.quote else _filled(text, one, quantity)
             edits.append((one.start, one.end, new))
             checked.agreeing += 1
         else:
@@ -85,6 +85,13 @@ def _check_markdown(path: Path, text: str, sources: Sources, checked: Checked, f
     checked.rewritten += len(edits)
     if edits:
         write_edits(path, text, edits)
+
+
+def _filled(text: str, one: Sourced, quantity: Quantity) -> str:
+    """What goes into an empty cell, a space apart from the bars around it."""
+    before = " " if text[one.start - 1] == "|" else ""
+    after = " " if text[one.end : one.end + 1] == "|" else ""
+    return f"{before}{printed(quantity)}{after}"
 
 
 def _words(one: Sourced) -> str:

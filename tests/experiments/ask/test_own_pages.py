@@ -25,6 +25,14 @@ def test_the_projects_pages_say_what_is_shipped() -> None:
         assert "stale" in page.read_text(), f"{page.name} has stale numbers and does not say so"
 
 
+def test_the_second_papers_page_says_what_is_shipped() -> None:
+    folder = PROJECT / "experiments" / "examples" / "context_aware_classifier"
+    request = stored_request("quick", None, REFERENCE, registry=[folder])
+    checked = check(request, [folder / "README.md"])
+    assert checked.findings == []
+    assert checked.agreeing >= 12
+
+
 def test_one_changed_record_fails_the_readme(tmp_path: Path) -> None:
     request = stored_request("quick", None, REFERENCE)
     (planned,) = request.plan([request.registry.table("table8")]).tables
