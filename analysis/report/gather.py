@@ -44,7 +44,7 @@ from experiments.plan.request import Request as Call
 from experiments.plan.request import seeds_option
 from experiments.plan.stored_rows import StoredResolver, StoredRows
 from experiments.show.claims import show_numbers, show_outlook
-from experiments.show.export import DEFAULT_PROFILE, to_csv, to_latex
+from experiments.show.export import DEFAULT_PROFILE, exported_seeds, to_csv, to_latex
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -190,7 +190,8 @@ def _profile(
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
     tables = [table for table in request.tables if table.is_for(profile.name)]
     plan = make_plan(tables, resolver, seeds, call.store, to_train=False)
-    plan = Plan(tuple(_with_asked_seeds(planned, call.seeds) for planned in plan.tables))
+    exports = request.workspace.results / "tables"
+    plan = Plan(tuple(_with_its_seeds(planned, profile, exports) for planned in plan.tables))
     views, claims = [], []
     for result in assembled(call, plan):
         views.append(_table(result, request))
@@ -206,19 +207,21 @@ def _profile(
     return view, claims
 
 
-def _with_asked_seeds(planned: PlannedTable, seeds: Sequence[int]) -> PlannedTable:
-    """A table with the seeds that were asked for and those of which it has a record.
+def _with_its_seeds(planned: PlannedTable, profile: Profile, exports: Path) -> PlannedTable:
+    """A table with the profile's seeds, those of its last export and those that all its rows have.
 
-    Of a sequential table each row has its own.
+    A seed that another table made for a row that both have is no gap of this one. Of a sequential
+    table each row has its own.
     """
+    asked = {*range(profile.seeds), *exported_seeds(exports, planned.table.name, profile.name)}
     if planned.sequential:
         rows = (
-            replace(row, cells=tuple(c for c in row.cells if c.seed in {*seeds, *row.finished}))
+            replace(row, cells=tuple(c for c in row.cells if c.seed in {*asked, *row.finished}))
             for row in planned.rows
         )
         return replace(planned, rows=tuple(rows))
-    stored = {seed for row in planned.rows for seed in row.finished}
-    return planned.with_seeds(stored.union(seeds))
+    finished = [set(row.finished) for row in planned.rows if row.finished]
+    return planned.with_seeds(asked.union(set.intersection(*finished) if finished else ()))
 
 
 def _claim(result: TableResult, claim: ClaimResult) -> ClaimView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from fnmatch import fnmatchcase
 from functools import cache
 
 from experiments.declare.lookup import find_row
-from experiments.declare.table import Table
 from experiments.errors import SsaError, UnknownNameError
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.claims import Evidence
@@ -18,8 +16,8 @@ from experiments.judge.statistics import ScoredRun, gain_of
 from experiments.judge.tables import counter_of
 from experiments.plan.plan import PlannedTable
 from experiments.plan.request import Request
+from experiments.show.export import exported_seeds
 from experiments.show.quantities import CLAIM, Quantity, gain_quantity, quantities
-from experiments.show.text import stem_of
 
 OVER = " over "
 EXTREMES = {"lowest": min, "highest": max}
@@ -102,7 +100,8 @@ class Sources:
         chosen = request.registry.profile(profile) if profile else request.profile
         if (name, chosen.name) not in self._assembled:
             table = request.registry.table(name)
-            seeds = self._seeds(table, chosen.name, chosen.seeds)
+            exports = request.workspace.results / "tables"
+            seeds = exported_seeds(exports, name, chosen.name) or tuple(range(chosen.seeds))
             own = replace(request, profile=chosen, seeds=seeds)
             (planned,) = own.stored_plan([table]).tables
             counter = counter_of(own)
@@ -111,15 +110,6 @@ class Sources:
             result = assemble(planned, own.store, own.reference, counts)
             self._assembled[name, chosen.name] = (planned, result)
         return self._assembled[name, chosen.name]
-
-    def _seeds(self, table: Table, profile: str, number: int) -> tuple[int, ...]:
-        """Those of the last export; a profile's number where there is none."""
-        folder = self.request.workspace.results / "tables"
-        try:
-            document = json.loads((folder / f"{stem_of(table.name, profile)}.json").read_bytes())
-            return tuple(int(seed) for seed in document["seeds"]) or tuple(range(number))
-        except (OSError, ValueError, KeyError, TypeError):
-            return tuple(range(number))
 
     def _gain_over(
         self, planned: PlannedTable, result: TableResult, rows: str, name: str

@@ -14,6 +14,7 @@ from samples import make_areas
 from small_report import PROFILE, TABLE, SmallReport, fill, put, request, resolve
 
 from analysis.report.coverage import coverage_of
+from analysis.report.data import TableView
 from analysis.report.gather import gather
 from analysis.report.page import render
 from experiments.declare.load import load_registry
@@ -44,6 +45,31 @@ def test_every_row_knows_where_it_stands(
     assert (row.state, len(row.runs)) == (state, runs)
     assert bool(row.absent) == (runs < 3)
     assert bool(row.stale) == (row_id == "stale")
+
+
+def test_a_seed_that_one_row_has_from_another_table_is_no_gap_of_the_others(
+    tmp_path: Path,
+) -> None:
+    folder, results = write_registry(tmp_path / "registry"), tmp_path / "results"
+    (folder / "tables" / "states.yaml").write_text(TABLE)
+    (folder / "profiles" / "three.yaml").write_text(PROFILE)
+    for row in ("baseline", "full", "partial", "stale", "failed", "missing"):
+        for seed in range(4):
+            put(Store(results), resolve(folder, results, row, seed), 0.5)
+    put(Store(results), resolve(folder, results, "baseline", 4), 0.5)
+
+    def table() -> TableView:
+        (profile,) = gather(request(folder, results)).profiles
+        (shown,) = profile.tables
+        return shown
+
+    assert table().seeds == (0, 1, 2, 3), "all rows have the fourth, one alone the fifth"
+    assert {row.state for row in table().rows} == {"measured"}
+    exported = results / "tables" / "states-three.json"
+    exported.parent.mkdir()
+    exported.write_text(json.dumps({"seeds": [0, 1, 2, 3, 4]}))
+    assert table().seeds == (0, 1, 2, 3, 4), "asked for, as the last export says"
+    assert {row.state for row in table().rows} == {"measured", "partial"}
 
 
 def test_the_measured_number_is_the_median_of_the_records(small: SmallReport) -> None:
