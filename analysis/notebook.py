@@ -28,7 +28,7 @@ from experiments.declare.figure import DEFAULT_PROFILE
 from experiments.declare.load import load_registry
 from experiments.errors import StoreError
 from experiments.plan.resolve import Resolver
-from experiments.show.text import table_stem
+from experiments.store.exports import table_stem
 from experiments.store.records import Record
 from experiments.store.store import Store
 from experiments.store.workspace import DEFAULT_RESULTS, HOME, REFERENCE, Workspace

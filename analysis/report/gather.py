@@ -44,7 +44,8 @@ from experiments.plan.request import Request as Call
 from experiments.plan.request import seeds_option
 from experiments.plan.stored_rows import StoredResolver, StoredRows
 from experiments.show.claims import show_numbers, show_outlook
-from experiments.show.export import DEFAULT_PROFILE, exported_seeds, to_csv, to_latex
+from experiments.show.export import DEFAULT_PROFILE, to_csv, to_latex
+from experiments.store.exports import exported_seeds
 from experiments.store.provenance import changed_modules
 from experiments.store.records import Record
 from experiments.store.store import Store
@@ -190,8 +191,8 @@ def _profile(
     seeds = tuple(dict.fromkeys([*call.seeds, *sorted(r.spec.seed for r in records)]))
     tables = [table for table in request.tables if table.is_for(profile.name)]
     plan = make_plan(tables, resolver, seeds, call.store, to_train=False)
-    exports = request.workspace.results / "tables"
-    plan = Plan(tuple(_with_its_seeds(planned, profile, exports) for planned in plan.tables))
+    results = request.workspace.results
+    plan = Plan(tuple(_with_its_seeds(planned, profile, results) for planned in plan.tables))
     views, claims = [], []
     for result in assembled(call, plan):
         views.append(_table(result, request))
@@ -207,13 +208,13 @@ def _profile(
     return view, claims
 
 
-def _with_its_seeds(planned: PlannedTable, profile: Profile, exports: Path) -> PlannedTable:
+def _with_its_seeds(planned: PlannedTable, profile: Profile, results: Path) -> PlannedTable:
     """A table with the profile's seeds, those of its last export and those that all its rows have.
 
     A seed that another table made for a row that both have is no gap of this one. Of a sequential
     table each row has its own.
     """
-    asked = {*range(profile.seeds), *exported_seeds(exports, planned.table.name, profile.name)}
+    asked = {*range(profile.seeds), *exported_seeds(results, planned.table.name, profile.name)}
     if planned.sequential:
         rows = (
             replace(row, cells=tuple(c for c in row.cells if c.seed in {*asked, *row.finished}))

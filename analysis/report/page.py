@@ -20,7 +20,8 @@ from analysis.report.words import CHIPS, STATES, chip_of
 from experiments.declare.metrics import METRICS
 from experiments.files import strict_json
 from experiments.show.export import show_number
-from experiments.show.text import MISSING, table_stem
+from experiments.show.text import MISSING
+from experiments.store.exports import table_stem
 
 TITLE = "State of the reproduction"
 #: by which a page of ours is known again

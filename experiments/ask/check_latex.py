@@ -27,7 +27,7 @@ from experiments.judge.assemble import TableResult
 from experiments.show.export import to_latex, to_paper_latex
 from experiments.show.macros import Command, commands, letters, macro_prefix
 from experiments.show.quantities import CLAIM
-from experiments.show.text import stem_of
+from experiments.store.exports import stem_of
 
 PAPER_END = "-style-paper"  # of an export in the paper's own columns
 

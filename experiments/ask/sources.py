@@ -16,7 +16,6 @@ from experiments.judge.statistics import ScoredRun, gain_of
 from experiments.judge.tables import counter_of
 from experiments.plan.plan import PlannedTable
 from experiments.plan.request import Request
-from experiments.show.export import exported_seeds
 from experiments.show.quantities import CLAIM, Quantity, gain_quantity, quantities
 
 OVER = " over "
@@ -100,9 +99,7 @@ class Sources:
         chosen = request.registry.profile(profile) if profile else request.profile
         if (name, chosen.name) not in self._assembled:
             table = request.registry.table(name)
-            exports = request.workspace.results / "tables"
-            seeds = exported_seeds(exports, name, chosen.name) or tuple(range(chosen.seeds))
-            own = replace(request, profile=chosen, seeds=seeds)
+            own = replace(request, profile=chosen, seeds=tuple(range(chosen.seeds)), asked=False)
             (planned,) = own.stored_plan([table]).tables
             counter = counter_of(own)
             known = {row.id: counter.known(table, row) for row in table.rows}

@@ -102,6 +102,7 @@ def why(request: Request, table_name: str, row_name: str, metric: str) -> CellOr
         UnclearNameError: a label that several rows carry.
     """
     table = request.registry.table(table_name)
+    request = request.looking_at(table)
     row = find_row(table, row_name)
     declared = METRICS[check_metric(metric)]
     (planned,) = request.plan([table]).tables

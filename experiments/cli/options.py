@@ -103,7 +103,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.
 def make_request(
     profile: ProfileOption = DEFAULT_PROFILE,
     seeds: Annotated[
-        str | None, typer.Option(help="How many (3) or which (0,2,7). Default: the profile's.")
+        str | None,
+        typer.Option(
+            help="How many (3) or which (0,2,7). Default: the profile's; where nothing is trained, "
+            "those of the table's last export."
+        ),
     ] = None,
     jobs: JobsOption = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
@@ -174,7 +178,10 @@ def make_request(
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
     shared = (rows, gpus, accumulation, remake_stale, launcher.value, cluster)
     followed = log.value if log else None
-    return Request(loaded, chosen, wanted, workspace, wide, where, deviations, *shared, followed)
+    return Request(
+        *(loaded, chosen, wanted, workspace, wide, where, deviations, *shared, followed),
+        asked=seeds is not None,
+    )
 
 
 #: the options of a verb that looks at what is stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.declare.load import load_registry
@@ -16,6 +16,8 @@ from experiments.plan.cost import GpuHours
 from experiments.plan.plan import PastCosts, Plan, make_plan
 from experiments.plan.resolve import Resolver
 from experiments.plan.stored_rows import StoredResolver, StoredRows
+from experiments.store.exports import exported_seeds
+from experiments.store.promises import read_promise
 from experiments.store.store import Store
 from experiments.store.workspace import DEFAULT_DATA_ROOT, Workspace
 
@@ -38,6 +40,7 @@ class Request:
     launcher: str = "local"  # where runs go: "local" or "slurm"
     cluster: tuple[tuple[str, str], ...] = ()  # what is asked of it beside its own defaults
     log: str | None = None  # service that runs are followed with
+    asked: bool = True  # the seeds were; else see looking_at
 
     @property
     def device_here(self) -> str:
@@ -123,7 +126,24 @@ class Request:
             self.deviations,
             stored=StoredRows([self.store]),
         )
-        return make_plan(tables, resolver, self.seeds, self.store, to_train=False)
+        costs = PastCosts([self.store])
+        plans = (
+            make_plan([t], resolver, self.looking_at(t).seeds, self.store, costs, to_train=False)
+            for t in tables
+        )
+        return Plan(tuple(table for plan in plans for table in plan.tables))
+
+    def looking_at(self, table: Table) -> Request:
+        """This call with the seeds that it shows of a table which nothing is trained for.
+
+        They are those that were asked for; else those of the table's last export, so that eight
+        seeds do not turn into the profile's three without a word; else the profile's, also of a
+        table that `decide` has chosen seeds for.
+        """
+        name, results = self.profile.name, self.workspace.results
+        if self.asked or read_promise(results, table.name, name) is not None:
+            return self
+        return replace(self, seeds=exported_seeds(results, table.name, name) or self.seeds)
 
 
 def stored_request(
@@ -137,7 +157,7 @@ def stored_request(
 
     Args:
         profile: its name.
-        seeds: how many or which; None: the profile's.
+        seeds: how many or which; None: those of a table's last export, else the profile's.
         results: folder of results.
         data_root: folder of data sets.
         registry: the user's own folders.
@@ -151,7 +171,7 @@ def stored_request(
     count = chosen.seeds if seeds is None else seeds
     wanted = tuple(range(count)) if isinstance(count, int) else tuple(count)
     workspace = Workspace(results=results.resolve(), data_root=data_root.resolve())
-    return Request(loaded, chosen, wanted, workspace, 1, "cpu")
+    return Request(loaded, chosen, wanted, workspace, 1, "cpu", asked=seeds is not None)
 
 
 def without_weights(profile: Profile) -> tuple[Profile, tuple[str, ...]]:

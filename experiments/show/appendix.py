@@ -24,8 +24,8 @@ from experiments.show.text import (
     escape_latex,
     latex_table,
     markdown_table,
-    stem_of,
 )
+from experiments.store.exports import stem_of
 from experiments.store.records import Record
 
 APPENDIX = "appendix"  # as an item of `export`, and the file's name

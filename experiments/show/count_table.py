@@ -12,7 +12,8 @@ from experiments.declare.metrics import METRICS
 from experiments.declare.table import Row, Table
 from experiments.files import strict_json, write_atomically
 from experiments.judge.counts import Count, CountCell, Counter, count_cells
-from experiments.show.text import MISSING, latex_table, markdown_table, table_stem
+from experiments.show.text import MISSING, latex_table, markdown_table
+from experiments.store.exports import table_stem
 
 if TYPE_CHECKING:
     import pandas as pd

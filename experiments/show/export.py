@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.declare.figure import DEFAULT_PROFILE as DEFAULT_PROFILE
 from experiments.declare.metrics import METRICS, Metric
-from experiments.files import parsed_json, read_bounded, strict_json, write_if_changed
+from experiments.files import strict_json, write_if_changed
 from experiments.judge.assemble import RowResult, TableResult
 from experiments.judge.counts import CountCell
 from experiments.judge.ranking import Mark, marks
@@ -27,8 +27,8 @@ from experiments.show.text import (
     Cell,
     latex_table,
     markdown_table,
-    stem_of,
 )
+from experiments.store.exports import stem_of
 from experiments.store.records import Record
 
 if TYPE_CHECKING:
@@ -39,23 +39,6 @@ SEQUENTIAL_NOTE = (
     "hold at whatever number of seeds one stops (anytime-valid t)."
 )
 PAPER_STYLE = "paper"
-MOST_BYTES = 1 << 26  # of an exported table: some 1,000 rows with all that is said of each
-
-
-def exported_seeds(folder: Path, table: str, profile: str) -> tuple[int, ...]:
-    """The seeds that a table's last export was made with; none where there is no export.
-
-    Args:
-        folder: of the exports.
-        table: its name.
-        profile: its name.
-    """
-    try:
-        path = folder / f"{stem_of(table, profile)}.json"
-        document = parsed_json(read_bounded(path, MOST_BYTES))
-        return tuple(int(seed) for seed in document["seeds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
 
 
 def export(

@@ -11,7 +11,8 @@ from experiments.declare.paper import Paper
 from experiments.errors import RegistryError
 from experiments.judge.assemble import TableResult
 from experiments.show.quantities import Quantity, quantities
-from experiments.show.text import escape_latex, stem_of
+from experiments.show.text import escape_latex
+from experiments.store.exports import stem_of
 
 MACROS = "-macros"  # end of the file's name
 

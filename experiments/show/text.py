@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from experiments.declare.figure import DEFAULT_PROFILE
-
 MISSING = "–"
 
 #: where we set a character otherwise than pylatexenc does; without [, ] and | a cell goes wrong
@@ -120,18 +118,6 @@ def markdown_cell(cell: str | Cell) -> str:
     """A cell of a pipe table; only italics stand out, so that numbers stay easy to copy."""
     text = str(cell).replace("|", "\\|")
     return f"*{text}*" if isinstance(cell, Cell) and cell.italic and text else text
-
-
-def table_stem(name: str) -> str:
-    """``table8`` → ``table08``; other names stay."""
-    match = re.fullmatch(r"table(\d{1,2})", name)
-    return f"table{int(match.group(1)):02d}" if match else name
-
-
-def stem_of(table: str, profile: str) -> str:
-    """``table08`` for the default profile, ``table08-camvid`` for another."""
-    name = table_stem(table)
-    return name if profile == DEFAULT_PROFILE else f"{name}-{profile}"
 
 
 def markdown_table(
