@@ -36,6 +36,8 @@ MODULES = (
     "ssa.released.weights",
     "ssa.errors",
 )
+#: a reference of Sphinx's, as mkdocstrings leaves it: the code says what it refers to
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<(?:code|a)\b)")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -78,3 +80,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return text if named in text else f"{text} (`{named}`)"
 
     return _LINK.sub(elsewhere, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Take the roles of docstrings from before what they mark."""
+    return _ROLE.sub("", html)

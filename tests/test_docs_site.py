@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -71,6 +72,8 @@ def test_the_api_says_shapes_and_errors(site: Path) -> None:
     assert "build_classifier" in text
     assert "ConfigurationError" in text
     assert "(B, D, h, w)" in text
+    assert "a name in CLASSIFIERS" in text
+    assert not re.search(r":[a-z]+:\w", text), "a role of Sphinx's is shown as text"
 
 
 def test_nothing_of_the_pages_is_loaded_from_elsewhere(site: Path) -> None:
