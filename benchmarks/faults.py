@@ -6,7 +6,8 @@
 Each try disturbs a table of two rows as it is trained by a call of its own, gives the same command
 again, and compares: nothing finished is *lost*, no number is *wrong*, and it *survived* where also
 what was said is a sentence and the table comes out byte for byte as undisturbed. Which moments,
-bytes and images are hit follows from the seed, but for how far a call is at a moment.
+bytes and images are hit follows from the seed, but for how far a call is at a moment. Faults that
+are done are kept in faults.rows.jsonl beside the record to be: the same command goes on after them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmarks import disturbed
 from benchmarks.disturbed import Campaign, Try, UntriedError
+from benchmarks.kept_rows import KeptRows
 from benchmarks.record import Benchmark, Clock, Figure, table_of
 
 #: tries whose story is kept in the record, a fault; of those that did not survive, always
@@ -153,10 +155,21 @@ def table(record: Benchmark) -> str:
 
 
 def describe(
-    names: Sequence[str], campaign: Campaign, seed: int, tries: int | None, clock: Clock
+    names: Sequence[str],
+    campaign: Campaign,
+    seed: int,
+    tries: int | None,
+    clock: Clock,
+    out: Path | None = None,
 ) -> Benchmark:
-    """Try every named fault and make the record."""
-    rows = [tried(name, campaign, seed, tries) for name in names]
+    """Try every named fault and make the record; what an earlier call has tried stays tried."""
+    kept, rows = KeptRows(out, "faults", {"seed": seed, "tries": tries}), []
+    for name in names:
+        row = kept.of(name)
+        if row is None:
+            row = tried(name, campaign, seed, tries)
+            kept.add(name, row)
+        rows.append(row)
     words = "" if tries is None else f" --tries {tries}"
     return Benchmark(
         benchmark="faults",
@@ -191,10 +204,11 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="ssa-faults-", ignore_cleanup_errors=True) as folder:
         campaign = Campaign.made(Path(folder))
         print(f"undisturbed: {campaign.duration_s:.1f} s", file=sys.stderr)
-        record = describe(names, campaign, given.seed, given.tries, clock)
+        record = describe(names, campaign, given.seed, given.tries, clock, given.out)
     print(table(record), end="")
     if given.out:
         print(record.write(given.out))
+        KeptRows(given.out, "faults", {"seed": given.seed, "tries": given.tries}).end()
     sys.exit(record.exit_code)
 
 

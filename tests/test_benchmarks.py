@@ -142,7 +142,7 @@ def test_a_table_is_timed_beside_an_older_commit(tmp_path: Path) -> None:
     speed = made.figures[0]
     assert speed.unit == "×"
     assert speed.goal == 1.4
-    # a disturbed machine may time a commit 1.4 times as fast as itself; the word must fit the figure
+    # a disturbed machine may time a commit 1.4 times as fast as itself: the word fits the figure
     assert speed.met is (speed.value >= speed.goal)
     assert done.returncode == (0 if speed.met else 1)
     miou = made.details["miou"]

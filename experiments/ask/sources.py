@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 
+from experiments.ask.difference import MOST_OF_A_TABLE
 from experiments.declare.lookup import find_row
 from experiments.declare.table import Table
 from experiments.errors import SsaError, UnknownNameError
+from experiments.files import parsed_json, read_bounded
 from experiments.judge.assemble import TableResult, assemble
 from experiments.judge.claims import Evidence
 from experiments.judge.statistics import ScoredRun, gain_of
@@ -115,8 +116,9 @@ class Sources:
     def _seeds(self, table: Table, profile: str, number: int) -> tuple[int, ...]:
         """Those of the last export; a profile's number where there is none."""
         folder = self.request.workspace.results / "tables"
+        path = folder / f"{stem_of(table.name, profile)}.json"
         try:
-            document = json.loads((folder / f"{stem_of(table.name, profile)}.json").read_bytes())
+            document = parsed_json(read_bounded(path, MOST_OF_A_TABLE))
             return tuple(int(seed) for seed in document["seeds"]) or tuple(range(number))
         except (OSError, ValueError, KeyError, TypeError):
             return tuple(range(number))

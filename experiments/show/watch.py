@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table as RichTable
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import SsaError
+from experiments.files import read_bounded
 from experiments.launch.slurm import read_submission
 from experiments.launch.slurm_queue import QueuedJob, SlurmQueue
 from experiments.plan.estimate import makespan
@@ -24,7 +24,7 @@ from experiments.show.console import show_duration
 from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked, owner_of
 from experiments.store.progress import read_progress
-from experiments.store.store import Store
+from experiments.store.store import MOST_OF_A_RECORD, Store
 
 EVERY_S = 2.0
 
@@ -100,8 +100,9 @@ class RunWatch:
 
     def _expected_s(self, folder: RunFolder) -> float | None:
         try:
-            return self._costs.of(RunSpec.model_validate_json(folder.spec.read_bytes()))
-        except (OSError, ValidationError):
+            raw = read_bounded(folder.spec, MOST_OF_A_RECORD)
+            return self._costs.of(RunSpec.model_validate_json(raw))
+        except (OSError, ValueError):
             return None
 
 

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from lab import Lab, environment, fill, requires_tmpfs
 
-from benchmarks import disturbed, faults, fuzz
+from benchmarks import disturbed, faults, fuzz, kept_rows
 from benchmarks.disturbed import Campaign, Try, UntriedError, unclear
 from benchmarks.record import Clock, read
 from experiments.store.records import seal, unseal
@@ -116,6 +116,26 @@ def test_the_record_has_four_counts_a_fault(campaign: Campaign, tmp_path: Path) 
     assert "| record, areas, checkpoint, index cut at every length | 10 | 10 | 0 | 0 |" in (
         faults.table(record)
     )
+
+
+def test_what_an_earlier_call_has_tried_stays_tried(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same commit and settings; a line that was cut as it was written is tried anew."""
+    monkeypatch.setattr(kept_rows, "git_commit", lambda: ("a", False))
+    first = faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
+    monkeypatch.setattr(faults, "tried", lambda *_: pytest.fail("tried anew"))
+    again = faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
+    assert again.details == first.details
+    with pytest.raises(pytest.fail.Exception):
+        faults.describe(["cut"], campaign, 4, 2, Clock(), tmp_path)
+    path = tmp_path / "faults.rows.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(pytest.fail.Exception):
+        faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
+    monkeypatch.setattr(kept_rows, "git_commit", lambda: ("a", True))
+    with pytest.raises(pytest.fail.Exception):
+        faults.describe(["cut"], campaign, 3, 2, Clock(), tmp_path)
 
 
 def test_a_clock_is_set_back_for_who_loads_the_library(campaign: Campaign, tmp_path: Path) -> None:

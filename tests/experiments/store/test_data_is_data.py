@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from mmengine.runner.checkpoint import load_checkpoint
 from samples import make_areas, make_record, make_spec, put
 
+from benchmarks import fuzz
 from benchmarks.fuzz import Bomb, Damage, Reader, readers
 from experiments.declare.load import _read
 from experiments.declare.model import ModelCard
@@ -67,6 +69,33 @@ def test_the_whole_files_are_read(damages: dict[str, Damage]) -> None:
         damage.path.write_bytes(damage.whole)
         read: Reader = READERS[name]
         assert read.read(damage.folder) is not False, name
+
+
+#: a file of which readers see the beginning only, or that others read; and why
+ELSEWHERE = {
+    "picture of a figure": "it has a size of its own, of pixels, in its header",
+    "data set's digests": "what is kept is replaced by a name that the reader chooses",
+}
+
+
+@pytest.mark.parametrize("what", ["a terabyte of nothing", "a pipe", "nested without end"])
+@pytest.mark.parametrize("name", [name for name in READERS if name not in ELSEWHERE])
+def test_no_reader_waits_or_takes_memory_for_what_is_no_file_of_ours(
+    tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "PATIENCE_S", 20.0)
+    reader = READERS[name]
+    path = Damage(reader, tmp_path).path
+    path.unlink(missing_ok=True)
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "nested without end":
+        path.write_bytes(b"[" * 200_000)
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # takes no room
+    with fuzz.ending(), contextlib.suppress(*reader.own):
+        reader.read(tmp_path)
 
 
 # --- code -----------------------------------------------------------------------------------------
