@@ -6,8 +6,8 @@
 Each try disturbs a table of two rows as it is trained by a call of its own, gives the same command
 again, and compares: nothing finished is *lost*, no number is *wrong*, and it *survived* where also
 what was said is a sentence and the table comes out byte for byte as undisturbed. Which moments,
-bytes and images are hit follows from the seed, but for how far a call is at a moment. Faults that
-are done are kept in faults.rows.jsonl beside the record to be: the same command goes on after them.
+bytes and images are hit follows from the seed, but for how far a call is at a moment. Tries are
+kept in faults.rows.jsonl beside the record to be: the same command goes on after them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,8 +44,10 @@ class Fault:
     one: Callable[[Campaign, Random], Try] | None = None
     many: Callable[[Campaign, Random, int | None], Iterator[Try]] | None = None
 
-    def each(self, campaign: Campaign, seed: str, tries: int | None) -> Iterator[Try]:
-        """Every try, from random numbers of its own.
+    def each(
+        self, campaign: Campaign, seed: str, tries: int | None, kept: KeptRows
+    ) -> Iterator[Try]:
+        """Every try, from random numbers of its own; one of an earlier call's is not tried again.
 
         Raises:
             UntriedError: it cannot be brought about here.
@@ -56,10 +58,15 @@ class Fault:
         assert self.one is not None
         assert self.tries is not None
         for number in range(self.tries if tries is None else min(tries, self.tries)):
+            name = f"{seed} {number}"
+            if (earlier := kept.of(name)) is not None:
+                yield Try(**earlier | {"problems": tuple(earlier["problems"])})
+                continue
             try:
-                outcome = self.one(campaign, Random(f"{seed} {number}"))
+                outcome = self.one(campaign, Random(name))
             except (AssertionError, subprocess.TimeoutExpired) as error:  # waited in vain
                 outcome = Try(f"try {number}", (f"{type(error).__name__}: {error}"[:300],))
+            kept.add(name, asdict(outcome))
             yield outcome
 
 
@@ -91,14 +98,17 @@ FAULTS = {
 }
 
 
-def tried(name: str, campaign: Campaign, seed: int, tries: int | None) -> dict[str, Any]:
+def tried(
+    name: str, campaign: Campaign, seed: int, tries: int | None, kept: KeptRows | None = None
+) -> dict[str, Any]:
     """One fault's row of the record."""
+    kept = kept or KeptRows(None, "faults", {})
     fault, began = FAULTS[name], time.perf_counter()
     row: dict[str, Any] = {"fault": name, "title": fault.title}
     outcomes: list[Try] = []
     untried = ""
     try:
-        for outcome in fault.each(campaign, f"{seed} {name}", tries):
+        for outcome in fault.each(campaign, f"{seed} {name}", tries, kept):
             outcomes.append(outcome)
             if fault.one is not None or not outcome.survived:
                 _tell(name, outcome)
@@ -163,12 +173,13 @@ def describe(
     out: Path | None = None,
 ) -> Benchmark:
     """Try every named fault and make the record; what an earlier call has tried stays tried."""
-    kept, rows = KeptRows(out, "faults", {"seed": seed, "tries": tries}), []
+    kept, rows = KeptRows(out, "faults", {"seed": seed}), []
     for name in names:
-        row = kept.of(name)
+        whole = f"{name}, {'all' if tries is None else tries}"
+        row = kept.of(whole)
         if row is None:
-            row = tried(name, campaign, seed, tries)
-            kept.add(name, row)
+            row = tried(name, campaign, seed, tries, kept)
+            kept.add(whole, row)
         rows.append(row)
     words = "" if tries is None else f" --tries {tries}"
     return Benchmark(
@@ -208,7 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(record), end="")
     if given.out:
         print(record.write(given.out))
-        KeptRows(given.out, "faults", {"seed": given.seed, "tries": given.tries}).end()
+        KeptRows(given.out, "faults", {"seed": given.seed}).end()
     sys.exit(record.exit_code)
 
 

@@ -1,20 +1,37 @@
-"""The rows of a benchmark of hours, kept one by one: the same command goes on where it stopped."""
+"""What a benchmark of hours has measured, kept bit by bit: the same command goes on after it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from experiments.files import parsed_json, read_bounded
-from experiments.machine import git_commit
+from experiments.machine import PROJECT
 
 MOST_BYTES = 64 << 20
+PACKAGES = ("analysis", "benchmarks", "experiments", "ssa")
+
+
+def code() -> str | None:
+    """What git calls the packages as they are; None: they are edited, or this is no checkout."""
+
+    def said(*words: str) -> str:
+        command = ["git", "-C", str(PROJECT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    try:
+        if said("status", "--porcelain", "--", *PACKAGES):
+            return None
+        return " ".join(said("rev-parse", *(f"HEAD:{name}" for name in PACKAGES)).split())
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 class KeptRows:
-    """What calls of one benchmark with equal settings have finished, of one commit of the code.
+    """What calls of one benchmark with equal settings have finished, with the same code.
 
     Args:
         folder: of the record; None: nothing is kept.
@@ -23,11 +40,9 @@ class KeptRows:
     """
 
     def __init__(self, folder: Path | None, benchmark: str, setting: dict[str, Any]) -> None:
-        commit, dirty = git_commit()
-        self._key = {"commit": commit, "setting": setting}
-        # edited code is nobody's commit: its rows may be of several versions
-        known = folder is not None and commit is not None and not dirty
-        self._path = folder / f"{benchmark}.rows.jsonl" if folder is not None and known else None
+        now = code() if folder is not None else None
+        self._key = {"code": now, "setting": setting}
+        self._path = folder / f"{benchmark}.rows.jsonl" if folder is not None and now else None
         self._rows: dict[str, dict[str, Any]] = {}
         try:
             lines = read_bounded(self._path, MOST_BYTES).splitlines() if self._path else []

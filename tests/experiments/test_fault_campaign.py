@@ -121,8 +121,8 @@ def test_the_record_has_four_counts_a_fault(campaign: Campaign, tmp_path: Path) 
 def test_what_an_earlier_call_has_tried_stays_tried(
     campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same commit and settings; a line that was cut as it was written is tried anew."""
-    monkeypatch.setattr(kept_rows, "git_commit", lambda: ("a", False))
+    """With the same code and settings; a line that was cut as it was written is tried anew."""
+    monkeypatch.setattr(kept_rows, "code", lambda: "a")
     first = faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
     monkeypatch.setattr(faults, "tried", lambda *_: pytest.fail("tried anew"))
     again = faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
@@ -133,9 +133,30 @@ def test_what_an_earlier_call_has_tried_stays_tried(
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(pytest.fail.Exception):
         faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
-    monkeypatch.setattr(kept_rows, "git_commit", lambda: ("a", True))
+    monkeypatch.setattr(kept_rows, "code", lambda: None)
     with pytest.raises(pytest.fail.Exception):
         faults.describe(["cut"], campaign, 3, 2, Clock(), tmp_path)
+
+
+def test_a_call_that_ends_between_two_tries_keeps_the_first(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Try] = []
+
+    def once(_campaign: Campaign, chance: Random) -> Try:
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(Try(f"at {chance.random()}", ("unclear",), lost=1))
+        return made[-1]
+
+    monkeypatch.setattr(kept_rows, "code", lambda: "a")
+    monkeypatch.setitem(faults.FAULTS, "odd", faults.Fault("an odd one", 2, once))
+    with pytest.raises(KeyboardInterrupt):
+        faults.describe(["odd"], campaign, 3, None, Clock(), tmp_path)
+    made.append(Try("another"))
+    (row,) = faults.describe(["odd"], campaign, 3, None, Clock(), tmp_path).details
+    assert (row["tried"], row["lost"]) == (2, 2)
+    assert row["tries"][0]["note"] == made[0].note != row["tries"][1]["note"]
 
 
 def test_a_clock_is_set_back_for_who_loads_the_library(campaign: Campaign, tmp_path: Path) -> None:
