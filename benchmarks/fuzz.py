@@ -924,7 +924,7 @@ def describe(
     return Benchmark(
         benchmark="fuzz",
         title="Made files given to every reader of what users bring",
-        command=f"./run_all.sh bench fuzz --inputs {inputs}",
+        command=f"./run_all.sh bench fuzz --inputs {inputs} --seconds {seconds:g}",
         setting={"inputs": inputs, "seconds": seconds, "seed": seed, "kinds": list(Damage.KINDS)},
         machine=clock.machine(),
         figures=tuple(figures(rows, inputs)),
