@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.runner.checkpoint import load_checkpoint
+from rich.console import Console
 from samples import make_areas, make_record, make_spec, put
 
 from benchmarks import fuzz
@@ -30,7 +31,11 @@ from experiments.declare.yaml_files import read_yaml
 from experiments.errors import CorruptRecordError, RegistryError, StoreError
 from experiments.files import parsed_json, read_bounded
 from experiments.nested import flatten
+from experiments.plan.plan import PastCosts
+from experiments.show.watch import RunWatch, drawn
 from experiments.store.arrays import npz_arrays, npz_bytes
+from experiments.store.lock import run_lock
+from experiments.store.progress import read_progress
 from experiments.store.records import seal
 from experiments.store.store import Store
 from experiments.store.tensors import read_data_alone, read_tensors
@@ -270,6 +275,31 @@ def test_an_archive_that_unpacks_to_more_is_refused() -> None:
     lying[at : at + 4] = struct.pack("<I", 200)
     with pytest.raises(ValueError, match=r"claims|CRC"):
         npz_arrays(bytes(lying), most=1000)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"iterations": 10**400},
+        {"iteration": -(10**400)},
+        {"iteration_ms": float("nan")},
+        {"iteration_ms": float("inf")},
+        {"iterations": True},
+        {"miou": "20"},
+    ],
+)
+def test_a_progress_of_numbers_that_no_run_has_is_none(tmp_path: Path, odd: dict[str, Any]) -> None:
+    """`status --watch` counts with them: how long it takes, for instance."""
+    store = Store(tmp_path)
+    folder = store.write_spec(make_spec())
+    whole = {"iteration": 3, "iterations": 9, "iteration_ms": 1.5, "miou": 20.0, "time": 1.0}
+    folder.progress.write_text(json.dumps(whole))
+    assert read_progress(folder.progress) is not None
+    folder.progress.write_text(json.dumps(whole | odd))
+    with run_lock(folder):
+        shown = drawn(RunWatch(store, PastCosts([])).look())
+    Console(file=io.StringIO()).print(shown)
+    assert read_progress(folder.progress) is None
 
 
 def test_areas_that_do_not_fit_each_other_are_damaged(tmp_path: Path) -> None:
