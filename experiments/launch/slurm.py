@@ -77,13 +77,21 @@ class _Ask:
     hours: float
 
 
-def read_submission(folder: RunFolder) -> str | None:
-    """The id of the job that was given the run last; None: none was, or nobody can read which."""
+def read_submission(folder: RunFolder, cluster: str = "") -> str | None:
+    """The id of the job that was given the run last; None: none was, or nobody can read which.
+
+    Args:
+        folder: of the run.
+        cluster: whose job it is to be: on another one the same id is another job. Empty: any.
+    """
     try:
-        job = parsed_json(read_bounded(folder.submission, _MOST_BYTES))["job"]
-    except (OSError, ValueError, LookupError, TypeError):
+        document = parsed_json(read_bounded(folder.submission, _MOST_BYTES))
+        job, given_to = document["job"], document.get("cluster", "")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return job if isinstance(job, str) else None
+    if not isinstance(job, str) or (cluster and given_to and given_to != cluster):
+        return None
+    return job
 
 
 def cancel(folders: Sequence[RunFolder]) -> list[str]:
@@ -92,8 +100,10 @@ def cancel(folders: Sequence[RunFolder]) -> list[str]:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    given = [read_submission(folder) for folder in folders]
-    queued = SlurmQueue().jobs() if any(given) else {}
+    if not any(read_submission(folder) for folder in folders):
+        return []
+    queued, cluster = SlurmQueue().jobs(), cluster_name()
+    given = [read_submission(folder, cluster) for folder in folders]
     jobs = [job for job in given if job in queued and job is not None]
     cancel_jobs(jobs)
     return jobs
@@ -238,7 +248,7 @@ class SlurmLauncher:
             SlurmError: the controller does not answer.
         """
         folder = Store(inputs.results).folder(run.spec.run_id)
-        job = read_submission(folder)
+        job = read_submission(folder, self._cluster)
         handle = SlurmHandle(folder, self, job if job in self.queue.jobs() else None)
         if handle.job is None:
             needs = with_given(needs_of(self._options.profile, run.spec.model), self._given)
@@ -301,7 +311,7 @@ class SlurmLauncher:
         queued = self.queue.jobs()
         arrays: dict[_Ask, list[tuple[SlurmHandle, TrainingJob]]] = defaultdict(list)
         for handle, ask, work in waiting:
-            if (job := read_submission(handle.folder)) in queued:
+            if (job := read_submission(handle.folder, self._cluster)) in queued:
                 handle.job = job  # another call has submitted it meanwhile
             else:
                 arrays[ask].append((handle, work))
