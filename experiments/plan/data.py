@@ -141,7 +141,7 @@ def _scenes(cache: Path, parameters: ScenesParameters) -> tuple[Path, str]:
         _refuse_large(path, _MOST_DESCRIBED, f"delete {path.parent} and it is made again")
     try:
         root = ensure(cache, parameters)
-        return root, parsed_json((root / META).read_bytes())["content_sha256"]
+        return root, parsed_json(read_bounded(root / META, _MOST_DESCRIBED))["content_sha256"]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise DataError(
             f"Scenes in {cache} are damaged: delete {cache / 'scenes-*'} and they are made again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -30,6 +31,7 @@ from experiments.declare.training import Optimizer
 from experiments.declare.yaml_files import read_yaml
 from experiments.errors import CorruptRecordError, RegistryError, StoreError
 from experiments.files import parsed_json, read_bounded
+from experiments.machine import PROJECT
 from experiments.nested import flatten
 from experiments.plan.plan import PastCosts
 from experiments.show.watch import RunWatch, drawn
@@ -101,6 +103,40 @@ def test_no_reader_waits_or_takes_memory_for_what_is_no_file_of_ours(
             file.truncate(1 << 40)  # takes no room
     with fuzz.ending(), contextlib.suppress(*reader.own):
         reader.read(tmp_path)
+
+
+#: where something is parsed without a bound, and why it needs none
+UNBOUNDED = {
+    "experiments/declare/yaml_files.py": "what read_bounded gave",
+    "experiments/files.py": "parsed_json itself",
+    "experiments/launch/fork_server.py": "what a process of ours says through a pipe",
+    "experiments/plan/data.py": "settings of this process as text",
+    "experiments/plan/one_image.py": "a network of this process as text",
+    "experiments/show/count_table.py": "a table of this process as text",
+    "experiments/store/areas.py": "not called for stored files; Store.read_areas is",
+    "experiments/store/provenance.py": "a file of the package",
+    "analysis/embedding.py": "what read_bounded gave",
+}
+PARSERS = {
+    *("json.load", "json.loads", "np.load", "np.loadtxt", "np.genfromtxt", "pickle.load"),
+    *("pickle.loads", "torch.load", "yaml.load", "yaml.safe_load"),
+}
+
+
+def test_whatever_parses_a_file_looks_at_it_first() -> None:
+    """By its text: read_bounded, parsed_json, npz_arrays, read_tensors and read_yaml do."""
+    unbounded = set()
+    for package in ("analysis", "experiments"):
+        for path in (PROJECT / package).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(call, ast.Call):
+                    continue
+                name, given = ast.unparse(call.func), " ".join(map(ast.unparse, call.args))
+                whole = ".read_bytes()" in given or ".read_text(" in given
+                if name in PARSERS or (name.endswith(("validate_json", "parsed_json")) and whole):
+                    unbounded.add(path.relative_to(PROJECT).as_posix())
+    examples = {name for name in unbounded if name.startswith("experiments/examples/")}
+    assert unbounded - examples == UNBOUNDED.keys()
 
 
 # --- code -----------------------------------------------------------------------------------------
