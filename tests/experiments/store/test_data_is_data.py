@@ -27,12 +27,14 @@ from benchmarks.fuzz import Bomb, Damage, Reader, readers
 from experiments.declare.load import _read
 from experiments.declare.model import ModelCard
 from experiments.declare.network import check_network
+from experiments.declare.profile import DataChoice
 from experiments.declare.training import Optimizer
 from experiments.declare.yaml_files import read_yaml
 from experiments.errors import CorruptRecordError, RegistryError, StoreError
 from experiments.files import parsed_json, read_bounded
 from experiments.machine import PROJECT
 from experiments.nested import flatten
+from experiments.plan.data import locate
 from experiments.plan.plan import PastCosts
 from experiments.show.watch import RunWatch, drawn
 from experiments.store.arrays import npz_arrays, npz_bytes
@@ -41,8 +43,11 @@ from experiments.store.progress import read_progress
 from experiments.store.records import seal
 from experiments.store.store import Store
 from experiments.store.tensors import read_data_alone, read_tensors
+from experiments.store.workspace import Workspace
 from experiments.train.attempt import STATE, is_whole
 from experiments.train.trained import MissingWeightsError, read_weights
+from ssa.datasets.base import DataError
+from ssa.datasets.scenes import META
 
 AREAS = make_areas(0)
 READERS = {reader.name: reader for reader in readers()}
@@ -103,6 +108,30 @@ def test_no_reader_waits_or_takes_memory_for_what_is_no_file_of_ours(
             file.truncate(1 << 40)  # takes no room
     with fuzz.ending(), contextlib.suppress(*reader.own):
         reader.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"[]", b"{}", None])
+@pytest.mark.parametrize("name", ["yard", "scenes"])
+def test_what_is_kept_of_a_data_set_is_looked_at_first(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    """``cache/`` lies in the results folder, which others may write to."""
+    fuzz.write_yard(tmp_path / "yard")
+    workspace = Workspace(tmp_path, tmp_path)
+    choice = DataChoice(name=name, settings={"train": 2, "val": 1} if name == "scenes" else {})
+    whole = locate(choice, workspace, anew=True)
+    kept = {"yard": "digest-*.json", "scenes": f"scenes-*/{META}"}[name]
+    (path,) = workspace.cache.glob(kept)
+    if content is None:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # takes no room
+    else:
+        path.write_bytes(content)
+    if name == "yard" and content is not None:  # made anew
+        assert locate(choice, workspace, anew=True) == whole
+        return
+    with pytest.raises(DataError, match=r"delete .*made again"):
+        locate(choice, workspace, anew=True)
 
 
 #: where something is parsed without a bound, and why it needs none
