@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from lab import Lab, environment, fill, requires_tmpfs
+from lab import Lab, environment, fill, finished, requires_tmpfs
 
 from benchmarks import disturbed, faults, fuzz, kept_rows
 from benchmarks.disturbed import Campaign, Try, UntriedError, unclear
 from benchmarks.record import Clock, read
+from experiments.machine import module_command
 from experiments.store.records import seal, unseal
 
 
@@ -291,3 +292,11 @@ def test_the_command_writes_the_counts(tmp_path: Path, capsys: pytest.CaptureFix
         ("failure", 60, 0),
     ]
     assert fuzz.table(record) in capsys.readouterr().out
+
+
+def test_the_folder_that_a_call_names_is_where_the_record_goes(tmp_path: Path) -> None:
+    words = ["bench", "fuzz", "--inputs", "1", "--reader", "progress", "--out", str(tmp_path / "a")]
+    said = finished(module_command("experiments", *words, "--results", str(tmp_path / "b")))
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "a" / "fuzz.json").exists()
+    assert not (tmp_path / "b").exists()
