@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.files import write_atomically
+from experiments.files import read_bounded, write_atomically
 
 SEED = 0
 #: neighbours that a point keeps near, where there are enough points for so many
@@ -20,6 +20,7 @@ PERPLEXITY = 30.0
 ITERATIONS = 1000
 #: points of one picture at most; more neither show more nor stay quick
 MOST_POINTS = 1500
+MOST_OF_POINTS = 1 << 24  # bytes of a file of points
 DECIMALS = 4
 
 
@@ -65,8 +66,9 @@ def embedded_once(
     path = folder / "tsne" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.csv"
     if path.exists():
         try:
-            return np.loadtxt(path, delimiter=",", ndmin=2)
-        except ValueError:
+            kept = read_bounded(path, MOST_OF_POINTS).decode()
+            return np.loadtxt(io.StringIO(kept), delimiter=",", ndmin=2)
+        except (OSError, ValueError):
             pass  # damaged: made anew
     points = embed(vectors())
     buffer = io.StringIO()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.style import BLUE, PNG_DPI
+from experiments.ask.difference import MOST_OF_A_TABLE
+from experiments.files import parsed_json, read_bounded
 
 COLUMN_INCHES = 6.3
 ROW_INCHES = 0.36
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="where to: .png, .pdf or .svg")
     options = parser.parse_args()
     try:
-        document = json.loads(options.table.read_text())
+        document = parsed_json(read_bounded(options.table, MOST_OF_A_TABLE))
     except (OSError, ValueError) as error:
         raise SystemExit(
             f"Error: cannot read {options.table} ({error}); `./run_all.sh export TABLE` writes it."

@@ -9,7 +9,6 @@ tour follows: ``table8/full``). Nothing here needs torch.
 from __future__ import annotations
 
 import io
-import json
 import os
 import textwrap
 from collections.abc import Sequence
@@ -24,9 +23,11 @@ from analysis.captions import WRAP, setting
 from analysis.kinds import Drawn, draw
 from analysis.reading import Material, read_material
 from analysis.style import lay_out
+from experiments.ask.difference import MOST_OF_A_TABLE
 from experiments.declare.figure import DEFAULT_PROFILE
 from experiments.declare.load import load_registry
 from experiments.errors import StoreError
+from experiments.files import parsed_json, read_bounded
 from experiments.plan.resolve import Resolver
 from experiments.store.exports import table_stem
 from experiments.store.records import Record
@@ -85,15 +86,20 @@ class Chosen:
         """A table as ``results/tables`` has it: rows, runs, verdicts and claims.
 
         Raises:
-            StoreError: it has not been exported.
+            StoreError: it has not been exported, or the file is damaged.
         """
         suffix = "" if self.profile == DEFAULT_PROFILE else f"-{self.profile}"
         path = self.results / "tables" / f"{table_stem(table)}{suffix}.json"
         try:
-            document: dict[str, Any] = json.loads(path.read_bytes())
+            document: dict[str, Any] = parsed_json(read_bounded(path, MOST_OF_A_TABLE))
         except FileNotFoundError:
             raise StoreError(
                 f"{table} has not been made yet; `./run_all.sh {table} {self.options}` does it."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{path} is damaged ({error}); `./run_all.sh export {table} {self.options}` writes "
+                "it anew."
             ) from None
         return document
 

@@ -6,7 +6,8 @@
 Each try disturbs a table of two rows as it is trained by a call of its own, gives the same command
 again, and compares: nothing finished is *lost*, no number is *wrong*, and it *survived* where also
 what was said is a sentence and the table comes out byte for byte as undisturbed. Which moments,
-bytes and images are hit follows from the seed, but for how far a call is at a moment.
+bytes and images are hit follows from the seed, but for how far a call is at a moment. Tries are
+kept in faults.rows.jsonl beside the record to be: the same command goes on after them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks import disturbed
 from benchmarks.disturbed import Campaign, Try, UntriedError
+from benchmarks.kept_rows import KeptRows
 from benchmarks.record import Benchmark, Clock, Figure, table_of
 
 #: tries whose story is kept in the record, a fault; of those that did not survive, always
@@ -42,8 +44,10 @@ class Fault:
     one: Callable[[Campaign, Random], Try] | None = None
     many: Callable[[Campaign, Random, int | None], Iterator[Try]] | None = None
 
-    def each(self, campaign: Campaign, seed: str, tries: int | None) -> Iterator[Try]:
-        """Every try, from random numbers of its own.
+    def each(
+        self, campaign: Campaign, seed: str, tries: int | None, kept: KeptRows
+    ) -> Iterator[Try]:
+        """Every try, from random numbers of its own; one of an earlier call's is not tried again.
 
         Raises:
             UntriedError: it cannot be brought about here.
@@ -54,10 +58,15 @@ class Fault:
         assert self.one is not None
         assert self.tries is not None
         for number in range(self.tries if tries is None else min(tries, self.tries)):
+            name = f"{seed} {number}"
+            if (earlier := kept.of(name)) is not None:
+                yield Try(**earlier | {"problems": tuple(earlier["problems"])})
+                continue
             try:
-                outcome = self.one(campaign, Random(f"{seed} {number}"))
+                outcome = self.one(campaign, Random(name))
             except (AssertionError, subprocess.TimeoutExpired) as error:  # waited in vain
                 outcome = Try(f"try {number}", (f"{type(error).__name__}: {error}"[:300],))
+            kept.add(name, asdict(outcome))
             yield outcome
 
 
@@ -89,14 +98,17 @@ FAULTS = {
 }
 
 
-def tried(name: str, campaign: Campaign, seed: int, tries: int | None) -> dict[str, Any]:
+def tried(
+    name: str, campaign: Campaign, seed: int, tries: int | None, kept: KeptRows | None = None
+) -> dict[str, Any]:
     """One fault's row of the record."""
+    kept = kept or KeptRows(None, "faults", {})
     fault, began = FAULTS[name], time.perf_counter()
     row: dict[str, Any] = {"fault": name, "title": fault.title}
     outcomes: list[Try] = []
     untried = ""
     try:
-        for outcome in fault.each(campaign, f"{seed} {name}", tries):
+        for outcome in fault.each(campaign, f"{seed} {name}", tries, kept):
             outcomes.append(outcome)
             if fault.one is not None or not outcome.survived:
                 _tell(name, outcome)
@@ -153,10 +165,22 @@ def table(record: Benchmark) -> str:
 
 
 def describe(
-    names: Sequence[str], campaign: Campaign, seed: int, tries: int | None, clock: Clock
+    names: Sequence[str],
+    campaign: Campaign,
+    seed: int,
+    tries: int | None,
+    clock: Clock,
+    out: Path | None = None,
 ) -> Benchmark:
-    """Try every named fault and make the record."""
-    rows = [tried(name, campaign, seed, tries) for name in names]
+    """Try every named fault and make the record; what an earlier call has tried stays tried."""
+    kept, rows = KeptRows(out, "faults", {"seed": seed}), []
+    for name in names:
+        whole = f"{name}, {'all' if tries is None else tries}"
+        row = kept.of(whole)
+        if row is None:
+            row = tried(name, campaign, seed, tries, kept)
+            kept.add(whole, row)
+        rows.append(row)
     words = "" if tries is None else f" --tries {tries}"
     return Benchmark(
         benchmark="faults",
@@ -191,10 +215,11 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="ssa-faults-", ignore_cleanup_errors=True) as folder:
         campaign = Campaign.made(Path(folder))
         print(f"undisturbed: {campaign.duration_s:.1f} s", file=sys.stderr)
-        record = describe(names, campaign, given.seed, given.tries, clock)
+        record = describe(names, campaign, given.seed, given.tries, clock, given.out)
     print(table(record), end="")
     if given.out:
         print(record.write(given.out))
+        KeptRows(given.out, "faults", {"seed": given.seed}).end()
     sys.exit(record.exit_code)
 
 

@@ -36,6 +36,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.kept_rows import KeptRows
 from benchmarks.record import Benchmark, Clock, Figure, table_of
 from experiments.errors import SsaError
 from experiments.store.store import Store
@@ -572,6 +573,51 @@ def _submission(folder: Path) -> object:
     return read_submission(Store(folder).folder(shipped_run()))
 
 
+def _job_lines(_folder: Path) -> bytes:
+    lines = [{"job": "7_1", "event": "began"}, {"job": "7_1", "event": "ended", "code": 1}]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def _made_lines(whole: bytes, chance: Random, _canary: Path) -> bytes:
+    documents = (odd_json(json.loads(line), chance) for line in whole.splitlines())
+    return b"".join(json.dumps(document).encode() + b"\n" for document in documents)
+
+
+def _history(folder: Path) -> object:
+    from experiments.launch.slurm import noted_code
+
+    return noted_code(Store(folder).folder(shipped_run()), "7_1")
+
+
+def _specified(_folder: Path) -> bytes:
+    record = Store(REFERENCE).read(shipped_run())
+    assert record is not None
+    return record.spec.model_dump_json().encode()
+
+
+def _spec(folder: Path) -> object:
+    from experiments.train.attempt import spec_of
+
+    return spec_of(Store(folder).folder(shipped_run()))
+
+
+def _promised(_folder: Path) -> bytes:
+    fields = {"version": 1, "table": "pair", "profile": "smoke", "seeds": {"baseline": 3}}
+    return json.dumps(fields).encode()
+
+
+def _promise(folder: Path) -> object:
+    from experiments.store.promises import read_promise
+
+    return read_promise(folder, "pair", "smoke")
+
+
+def _counted(folder: Path) -> object:
+    from experiments.judge.counts import read_count
+
+    return read_count(folder / "count.json")
+
+
 def _merged(folder: Path) -> object:
     from experiments.store.merge import merge
 
@@ -597,6 +643,7 @@ def readers() -> list[Reader]:
     figure = sorted((REFERENCE / "figures").glob("*.json"))[0]
     bench = sorted((REFERENCE / "benchmarks").glob("startup.json"))[0]
     table = REFERENCE / "tables" / "table12.json"
+    count = sorted((REFERENCE / "complexity").glob("*.json"))[0]
     areas = _copied("per_image.npz")
     record = _copied("record.json", "per_image.npz")
     return [
@@ -635,12 +682,23 @@ def readers() -> list[Reader]:
             _made_yaml,
         ),
         Reader("exported table", "tables/table12.json", _file(table), _exported, _made_json),
-        Reader("benchmark", "benchmark.json", _file(bench), _benchmark, _made_json, (ValueError,)),
+        Reader(
+            "benchmark",
+            "benchmark.json",
+            _file(bench),
+            _benchmark,
+            _made_json,
+            (ValueError, OSError),
+        ),
         Reader("reference values", "reference.npz", areas, _reference_file, _made_areas),
         Reader("data set's description", "yard/dataset.json", _described, _located, _made_json),
         Reader("data set's digests", "digests.json", _digests, _digested, _made_json),
         Reader("owner of a run", f"{run}/owner.json", _owned, _owner, _made_json, ()),
         Reader("job of a run", f"{run}/submission.json", _submitted, _submission, _made_json, ()),
+        Reader("history of jobs", f"{run}/jobs.jsonl", _job_lines, _history, _made_lines, ()),
+        Reader("spec of a run", f"{run}/spec.json", _specified, _spec, _made_json),
+        Reader("promise of seeds", "decide/pair-smoke.json", _promised, _promise, _made_json),
+        Reader("count of a network", "count.json", _file(count), _counted, _made_json, ()),
         Reader("merged store", f"theirs/{run}/record.json", _offered, _merged, _made_sealed),
     ]
 
@@ -715,7 +773,7 @@ def _memory() -> Iterator[Callable[[], float]]:
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def ending() -> Iterator[None]:
     """Raise :class:`Endless` where the block takes longer than :data:`PATIENCE_S`."""
 
     def end(_number: int, _frame: object) -> None:
@@ -756,7 +814,7 @@ def fuzz(
 
     def read(kind: str, number: int) -> None:
         try:
-            with _ending():
+            with ending():
                 tried.outcomes[damage.outcome(kind, number)] += 1
         except (Exception, Endless) as error:  # noqa: BLE001  whatever it is: it is counted
             said = " ".join(str(error).split())[:300]
@@ -837,13 +895,25 @@ def table(record: Benchmark) -> str:
 
 
 def describe(
-    chosen: Sequence[Reader], inputs: int, seconds: float, seed: int, clock: Clock
+    chosen: Sequence[Reader],
+    inputs: int,
+    seconds: float,
+    seed: int,
+    clock: Clock,
+    out: Path | None = None,
 ) -> Benchmark:
-    """Give every chosen reader its inputs, one reader after another, and make the record."""
-    rows = []
+    """Give every chosen reader its inputs, one reader after another, and make the record.
+
+    What an earlier call has tried stays tried.
+    """
+    kept, rows = KeptRows(out, "fuzz", {"inputs": inputs, "seconds": seconds, "seed": seed}), []
     for reader in chosen:
+        if (earlier := kept.of(reader.name)) is not None:
+            rows.append(earlier)
+            continue
         tried = fuzz_apart(reader, inputs, seconds, seed)
         rows.append(tried.row())
+        kept.add(reader.name, tried.row())
         print(
             f"{reader.name}: {tried.inputs} inputs in {tried.seconds:.0f} s, "
             f"{len(tried.others)} ended otherwise",
@@ -854,7 +924,7 @@ def describe(
     return Benchmark(
         benchmark="fuzz",
         title="Made files given to every reader of what users bring",
-        command=f"./run_all.sh bench fuzz --inputs {inputs}",
+        command=f"./run_all.sh bench fuzz --inputs {inputs} --seconds {seconds:g}",
         setting={"inputs": inputs, "seconds": seconds, "seed": seed, "kinds": list(Damage.KINDS)},
         machine=clock.machine(),
         figures=tuple(figures(rows, inputs)),
@@ -884,10 +954,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"Error: {error.name} is not installed; `./run_all.sh test` installs it.")
     chosen = [every[name] for name in given.reader or every]
     print(f"seed {given.seed}", file=sys.stderr)
-    record = describe(chosen, max(given.inputs, 1), given.seconds, given.seed, clock)
+    inputs = max(given.inputs, 1)
+    record = describe(chosen, inputs, given.seconds, given.seed, clock, given.out)
     print(table(record), end="")
     if given.out:
         print(record.write(given.out))
+        setting = {"inputs": inputs, "seconds": given.seconds, "seed": given.seed}
+        KeptRows(given.out, "fuzz", setting).end()
     sys.exit(record.exit_code)
 
 

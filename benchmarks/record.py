@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from experiments.files import write_atomically
+from experiments.files import read_bounded, write_atomically
 from experiments.machine import cpu_count, cpu_name, git_commit
 from ssa.validation import first_problem
+
+MOST_BYTES = 16 << 20  # of a record
 
 
 class _Frozen(BaseModel):
@@ -141,7 +143,7 @@ def read(path: Path) -> Benchmark:
         ValueError: it is of another form.
     """
     try:
-        return Benchmark.model_validate_json(path.read_bytes())
+        return Benchmark.model_validate_json(read_bounded(path, MOST_BYTES))
     except ValidationError as error:
         raise ValueError(
             f"{path} is not a benchmark's record ({first_problem(error, Benchmark)}). Measure it "

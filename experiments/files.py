@@ -163,10 +163,10 @@ def write_if_changed(path: Path, text: str) -> None:
     """
     raw = text.encode(errors=PRINTED)
     try:
-        if path.read_bytes() == raw:
+        if read_bounded(path, len(raw)) == raw:
             return
-    except OSError:
-        pass  # not there, or not readable: write it, or say why not
+    except (OSError, ValueError):
+        pass  # not there, not readable or longer: write it, or say why not
     write_atomically(path, raw)
 
 

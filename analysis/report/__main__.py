@@ -82,7 +82,7 @@ def write_site(pages: Mapping[str, str], folder: Path) -> Path:
 
     for path in (folder / name for name in pages):
         with writing(path):
-            foreign = path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:4096]
+            foreign = path.exists() and GENERATOR not in _beginning(path)
         if foreign:
             raise StoreError(
                 f"{path} is no page of a report and stays as it is; "
@@ -91,6 +91,12 @@ def write_site(pages: Mapping[str, str], folder: Path) -> Path:
     for name, text in pages.items():
         write_atomically(folder / name, text)
     return folder / "index.html"
+
+
+def _beginning(path: Path) -> str:
+    """As much of a page as says who made it."""
+    with path.open("rb") as file:
+        return file.read(4096).decode(errors="replace")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def _figure(figure: Figure, resolver: Resolver, records: Mapping[str, Record]) -
     text = path.with_suffix(".txt")
     caption = ""
     if drawn and text.is_file():
-        caption = text.read_bytes()[:LONGEST_CAPTION].decode(errors="replace")
+        with text.open("rb") as file:
+            caption = file.read(LONGEST_CAPTION).decode(errors="replace")
     return FigureView(
         name=figure.name,
         anchor=figure.stem(DEFAULT_PROFILE),

@@ -299,7 +299,7 @@ def bench(
     if name not in known:
         raise UnknownNameError("benchmark", name, known)
     command = module_command(f"benchmarks.{name}", *context.args)
-    if "--help" not in context.args:
+    if not {"--help", "--out"} & set(context.args):
         command += ["--out", str(results.resolve() / "benchmarks")]
     raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
 

@@ -16,6 +16,9 @@ MOST_BYTES = 4 << 20
 MOST_VALUES = 200_000
 MOST_MERGED = 16  # mappings that one merge key takes
 MOST_DEPTH = 64  # levels of mappings and lists in each other
+#: characters that nest no deeper than libyaml's composer can: it recurses in C, and tens of
+#: thousands of levels overrun the stack, which no Python code outlives
+_SHALLOW = 8_000
 
 
 def read_yaml(path: Path) -> Any:
@@ -26,6 +29,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         text = read_bounded(path, MOST_BYTES).decode("utf-8")
+        _refuse_deep(text)
         return _bounded(yaml.load(text, Loader=_Loader))
     except OSError as error:
         raise RegistryError(f"{path} cannot be read: {error.strerror}.") from None
@@ -39,6 +43,25 @@ def read_yaml(path: Path) -> Any:
             f"{path} holds a value that cannot be read ({what}): a date that is none, a !!tag that "
             "does not fit its value, or lists in lists without end. Quote what is meant as text."
         ) from None
+
+
+def _refuse_deep(text: str) -> None:
+    """Look at the levels of a text by its events, which takes no recursion.
+
+    Raises:
+        ValueError: it has more than any file means.
+        yaml.YAMLError: it is no YAML.
+    """
+    if len(text) <= _SHALLOW:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_Fastest):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MOST_DEPTH + 1:
+            raise ValueError(f"more than {MOST_DEPTH} levels")
 
 
 def _bounded(document: Any) -> Any:

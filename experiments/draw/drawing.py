@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from experiments.declare.figure import Figure, Style
 from experiments.errors import StoreError
-from experiments.files import write_atomically
+from experiments.files import read_bounded, write_atomically
 from experiments.store.records import Stored
 
 #: what is drawn from a description, beside it
 PICTURES = (".pdf", ".png", ".csv", ".txt")
+#: bytes that a description may have
+MOST_OF_A_DRAWING = 16 << 20
 
 
 class DrawnRun(Stored):
@@ -69,10 +69,10 @@ def read_drawing(path: Path) -> Drawing:
         StoreError: it is not there or not whole.
     """
     try:
-        return Drawing.model_validate_json(path.read_bytes())
+        return Drawing.model_validate_json(read_bounded(path, MOST_OF_A_DRAWING))
     except FileNotFoundError:
         raise StoreError(f"{path} is not there; `./run_all.sh figures` writes it.") from None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(
             f"{path} is damaged ({reason}); delete it and give `./run_all.sh figures` again."

@@ -15,20 +15,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import ValidationError
-
 from experiments.declare.extensions import own_line, sources_used
 from experiments.declare.metrics import METRICS, Metric, value_at
 from experiments.declare.model import ModelCard
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.table import SIDE, SIDE_OF, Row, Table
-from experiments.files import write_atomically
+from experiments.files import read_bounded, write_atomically
 from experiments.judge.verdict import Verdict, of_complexity
 from experiments.machine import PROJECT
 from experiments.plan.resolve import resolve_classifier
 from experiments.store.meaning import meaning_of_file
 from experiments.store.records import Record, Stored
 from ssa.errors import ConfigurationError
+
+_MOST_BYTES = 1 << 16  # of a kept count
 
 
 class Count(Stored):
@@ -106,9 +106,9 @@ class Counter:
 
     def _stored(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Count | None:
         kept = self.path(card, row, num_classes, size)
-        found = _read(kept)
+        found = read_count(kept)
         if found is None and self.shipped is not None:
-            found = _read(self.shipped / kept.name)
+            found = read_count(self.shipped / kept.name)
         return found
 
     def path(self, card: ModelCard, row: Row, num_classes: int, size: int) -> Path:
@@ -128,10 +128,11 @@ class Counter:
         return self.folder / f"{card.name}-{classifier['name']}-{num_classes}-{size}-{key}.json"
 
 
-def _read(path: Path) -> Count | None:
+def read_count(path: Path) -> Count | None:
+    """A count that is kept; None: there is none, or the file is damaged."""
     try:
-        return Count.model_validate_json(path.read_text())
-    except (OSError, ValidationError):
+        return Count.model_validate_json(read_bounded(path, _MOST_BYTES))
+    except (OSError, ValueError):
         return None
 
 

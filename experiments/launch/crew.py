@@ -30,6 +30,7 @@ from experiments.train.exit_codes import BUSY, UNWRITABLE
 
 POLL_S = 0.2
 UNFLUSHED = 120  # Python's own exit code when its last words could not be written to the log
+_TAIL = 1 << 16  # bytes of a log in which its last line is looked for
 GIVEN_BACK = 2  # times that a run may be said to be another call's and is nobody's
 
 End = Literal["trained", "elsewhere", "failed"]
@@ -264,7 +265,9 @@ def _where(folder: RunFolder) -> str:
 
 def _last_line(log: Path) -> str:
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        with log.open("rb") as file:  # a log may be as large as its run was long
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            lines = file.read(_TAIL).decode(errors="replace").strip().splitlines()
     except OSError:
         lines = []
     return f": {lines[-1][:300]}" if lines else ""

@@ -43,6 +43,7 @@ RESTARTS = 50
 WARNING_S = 90  # before the time limit, in which a job writes nothing more and is queued again
 VISIBLE_S = 10.0  # after which what another host has written is seen here (NFS keeps attributes)
 _MOST_BYTES = 1 << 16  # of a run's submission.json
+_MOST_OF_A_HISTORY = 1 << 24  # of its jobs.jsonl: a line has some 150 bytes
 SUBMITTING_S = 120.0  # that another call may take to submit
 MOST = 100_000  # runs that a call gives to Slurm, which keeps the queue
 
@@ -76,13 +77,21 @@ class _Ask:
     hours: float
 
 
-def read_submission(folder: RunFolder) -> str | None:
-    """The id of the job that was given the run last; None: none was, or nobody can read which."""
+def read_submission(folder: RunFolder, cluster: str = "") -> str | None:
+    """The id of the job that was given the run last; None: none was, or nobody can read which.
+
+    Args:
+        folder: of the run.
+        cluster: whose job it is to be: on another one the same id is another job. Empty: any.
+    """
     try:
-        job = parsed_json(read_bounded(folder.submission, _MOST_BYTES))["job"]
-    except (OSError, ValueError, LookupError, TypeError):
+        document = parsed_json(read_bounded(folder.submission, _MOST_BYTES))
+        job, given_to = document["job"], document.get("cluster", "")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return job if isinstance(job, str) else None
+    if not isinstance(job, str) or (cluster and given_to and given_to != cluster):
+        return None
+    return job
 
 
 def cancel(folders: Sequence[RunFolder]) -> list[str]:
@@ -91,8 +100,10 @@ def cancel(folders: Sequence[RunFolder]) -> list[str]:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    given = [read_submission(folder) for folder in folders]
-    queued = SlurmQueue().jobs() if any(given) else {}
+    if not any(read_submission(folder) for folder in folders):
+        return []
+    queued, cluster = SlurmQueue().jobs(), cluster_name()
+    given = [read_submission(folder, cluster) for folder in folders]
     jobs = [job for job in given if job in queued and job is not None]
     cancel_jobs(jobs)
     return jobs
@@ -144,7 +155,7 @@ class SlurmHandle:
         """How a job ended that has left the queue; None: what it wrote may not be seen here yet."""
         self._gone = self._gone or time.monotonic()
         seconds = None if self._since is None else self._gone - self._since
-        noted, end = _noted_code(self.folder, job), end_of(job)
+        noted, end = noted_code(self.folder, job), end_of(job)
         if end is not None and end.state.startswith("CANCELLED"):
             return Ended(None, None, _cancelled(job), seconds)
         well = noted == 0 or (noted is None and (end is None or end.state == "COMPLETED"))
@@ -174,23 +185,28 @@ def _cancelled(job: str) -> str:
 def _events_of(folder: RunFolder, job: str) -> list[dict[str, object]]:
     """What a job wrote about itself."""
     try:
-        lines = folder.jobs.read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = read_bounded(folder.jobs, _MOST_OF_A_HISTORY).splitlines()
+    except (OSError, ValueError):
         return []
     return [event for event in map(_event, lines) if event.get("job") == job]
 
 
-def _noted_code(folder: RunFolder, job: str) -> int | None:
-    """The exit code that a job wrote as its last word; None: it wrote none."""
+def noted_code(folder: RunFolder, job: str) -> int | None:
+    """The exit code that a job wrote as its last word; None: it wrote none, or nobody can read it.
+
+    Args:
+        folder: of the run.
+        job: its id.
+    """
     events = _events_of(folder, job)
     code = events[-1].get("code") if events and events[-1].get("event") == "ended" else None
-    return code if isinstance(code, int) else None
+    return code if type(code) is int else None
 
 
-def _event(line: str) -> dict[str, object]:
-    """A line of ``jobs.jsonl``; nothing of one that was cut short."""
+def _event(line: bytes) -> dict[str, object]:
+    """A line of ``jobs.jsonl``; nothing of one that was cut short or is no such line."""
     try:
-        event = json.loads(line)
+        event = parsed_json(line)
     except ValueError:
         return {}
     return event if isinstance(event, dict) else {}
@@ -232,7 +248,7 @@ class SlurmLauncher:
             SlurmError: the controller does not answer.
         """
         folder = Store(inputs.results).folder(run.spec.run_id)
-        job = read_submission(folder)
+        job = read_submission(folder, self._cluster)
         handle = SlurmHandle(folder, self, job if job in self.queue.jobs() else None)
         if handle.job is None:
             needs = with_given(needs_of(self._options.profile, run.spec.model), self._given)
@@ -295,7 +311,7 @@ class SlurmLauncher:
         queued = self.queue.jobs()
         arrays: dict[_Ask, list[tuple[SlurmHandle, TrainingJob]]] = defaultdict(list)
         for handle, ask, work in waiting:
-            if (job := read_submission(handle.folder)) in queued:
+            if (job := read_submission(handle.folder, self._cluster)) in queued:
                 handle.job = job  # another call has submitted it meanwhile
             else:
                 arrays[ask].append((handle, work))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -15,15 +16,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from experiments.declare.profile import DataChoice
 from experiments.errors import StoreError
-from experiments.files import parsed_json, write_atomically
+from experiments.files import parsed_json, read_bounded, write_atomically
 from experiments.store.workspace import Workspace
+from ssa.datasets import DATASETS
 from ssa.datasets.base import DataError, DataSet
-from ssa.datasets.folder import find, own_settings
+from ssa.datasets.folder import DESCRIPTION, find, own_settings
 from ssa.datasets.scenes import META, ScenesParameters, ensure
 from ssa.errors import ConfigurationError, SsaError
 
 #: of what :func:`_checked_pairs` looks at; another number looks anew
 _CHECK_VERSION = 1
+_MOST_DESCRIBED = 4 << 20  # bytes of a data set's description
+_MOST_KEPT = 256 << 20  # bytes of what is kept of a data set: a picture's digest has some 150
 _SCENES = TypeAdapter(ScenesParameters)
 
 
@@ -100,8 +104,7 @@ def _locate(name: str, settings: str, workspace: Workspace) -> Located:
     filled = _filled(dataset, json.loads(settings))
     unfit: dict[str, str] = {}
     if name == "scenes":
-        root = ensure(workspace.cache, ScenesParameters(**filled))
-        digest = json.loads((root / META).read_text())["content_sha256"]
+        root, digest = _scenes(workspace.cache, ScenesParameters(**filled))
     else:
         root = dataset.locate(workspace.data_root)
         dataset.check(root)
@@ -116,6 +119,9 @@ def _found(name: str, data_root: Path) -> DataSet:
     Raises:
         SsaError: nobody knows it, or its description is wrong.
     """
+    where = data_root / name / DESCRIPTION
+    if name not in DATASETS:
+        _refuse_large(where, _MOST_DESCRIBED, "write it as docs/bring_your_own.md shows")
     try:
         return find(name, data_root)
     except RecursionError:
@@ -123,6 +129,40 @@ def _found(name: str, data_root: Path) -> DataSet:
             f"The description of {name} in {data_root} is nested without end; write it as "
             "docs/bring_your_own.md shows, then give the same command again."
         ) from None
+
+
+def _scenes(cache: Path, parameters: ScenesParameters) -> tuple[Path, str]:
+    """The folder of the made scenes and the digest of its content.
+
+    Raises:
+        DataError: they cannot be made, or are damaged.
+    """
+    for path in cache.glob(f"scenes-*/{META}"):
+        _refuse_large(path, _MOST_DESCRIBED, f"delete {path.parent} and it is made again")
+    try:
+        root = ensure(cache, parameters)
+        return root, parsed_json(read_bounded(root / META, _MOST_DESCRIBED))["content_sha256"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise DataError(
+            f"Scenes in {cache} are damaged: delete {cache / 'scenes-*'} and they are made again."
+        ) from None
+
+
+def _refuse_large(path: Path, most: int, remedy: str) -> None:
+    """Look at a file before memory is taken for it; that there is none is said by who reads it.
+
+    Raises:
+        DataError: it is larger, or no file.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        raise DataError(
+            f"{path} is no regular file, or has {found.st_size} bytes, where at "
+            f"most {most} are read; {remedy}."
+        )
 
 
 def _digest(dataset: DataSet, root: Path, cache: Path) -> str:
@@ -133,6 +173,8 @@ def _digest(dataset: DataSet, root: Path, cache: Path) -> str:
     """
     from ssa.datasets.digest import content_digest
 
+    for path in cache.glob("digest-*.json"):
+        _refuse_large(path, _MOST_KEPT, "delete it and it is made again")
     try:
         return content_digest(dataset, root, dataset.splits, cache)
     except (AttributeError, TypeError, RecursionError):  # of JSON that is no dictionary of lists
@@ -156,7 +198,7 @@ def _checked_pairs(
     text = json.dumps([_CHECK_VERSION, digest, dataset.name, own])
     seen = workspace.cache / f"labels-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        known = parsed_json(seen.read_bytes())
+        known = parsed_json(read_bounded(seen, _MOST_KEPT))
         return {str(split): str(sentence) for split, sentence in known["unfit"].items()}
     unfit = check_pairs(dataset, root, every_value=bool(own))
     with contextlib.suppress(StoreError):  # not remembered is only slower

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table as RichTable
@@ -16,15 +15,16 @@ from rich.text import Text
 
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import SsaError
+from experiments.files import read_bounded
 from experiments.launch.slurm import read_submission
-from experiments.launch.slurm_queue import QueuedJob, SlurmQueue
+from experiments.launch.slurm_queue import QueuedJob, SlurmQueue, cluster_name
 from experiments.plan.estimate import makespan
 from experiments.plan.plan import PastCosts
 from experiments.show.console import show_duration
 from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked, owner_of
 from experiments.store.progress import read_progress
-from experiments.store.store import Store
+from experiments.store.store import MOST_OF_A_RECORD, Store
 
 EVERY_S = 2.0
 
@@ -57,6 +57,7 @@ class RunWatch:
     def __init__(self, store: Store, costs: PastCosts) -> None:
         self._store, self._costs = store, costs
         self._queue = SlurmQueue()
+        self._cluster = ""  # once it was asked
         self.trouble = ""  # why the cluster's queue is not known
 
     def look(self) -> list[WatchedRun]:
@@ -65,12 +66,15 @@ class RunWatch:
         given = {f.path.name: job for f in folders if (job := read_submission(f)) is not None}
         open_jobs = {name for name in given if not self._store.folder(name).record.exists()}
         jobs = self._jobs() if open_jobs else {}
+        if self._cluster:
+            given = {f.path.name: read_submission(f, self._cluster) or "" for f in folders}
         runs = [self._seen(folder, jobs.get(given.get(folder.path.name, ""))) for folder in folders]
         return sorted(runs, key=lambda run: (ORDER.index(run.state), run.run_id))
 
     def _jobs(self) -> Mapping[str, QueuedJob]:
         try:
             self.trouble = ""
+            self._cluster = self._cluster or cluster_name()
             return self._queue.jobs()
         except SsaError as error:
             self.trouble = str(error)
@@ -100,8 +104,9 @@ class RunWatch:
 
     def _expected_s(self, folder: RunFolder) -> float | None:
         try:
-            return self._costs.of(RunSpec.model_validate_json(folder.spec.read_bytes()))
-        except (OSError, ValidationError):
+            raw = read_bounded(folder.spec, MOST_OF_A_RECORD)
+            return self._costs.of(RunSpec.model_validate_json(raw))
+        except (OSError, ValueError):
             return None
 
 

@@ -233,10 +233,14 @@ _seen: dict[Path, tuple[int, float]] = {}
 def _silence_s(folder: RunFolder, path: Path) -> float | None:
     """Seconds since a file was touched; None: nobody can say, as long as it is not watched."""
     try:
-        with path.open("rb") as file:  # opening makes NFS ask its server
-            last = os.fstat(file.fileno()).st_mtime_ns
+        # opening makes NFS ask its server; a pipe without a writer would wait
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
+    try:
+        last = os.fstat(handle).st_mtime_ns
+    finally:
+        os.close(handle)
     server = _server_now(folder)
     if server is not None:
         return (server - last) / 1e9

@@ -10,6 +10,8 @@ from pathlib import Path
 from experiments.files import parsed_json, read_bounded
 
 _MOST_BYTES = 1 << 16
+_MOST_STEPS = 10**9
+_MOST_TIME = 1e12  # seconds since the epoch, or milliseconds of a step; NaN is not below it
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,15 @@ class Progress:
 
 
 def read_progress(path: Path) -> Progress | None:
-    """The progress file of a run, or None if there is none (or half of one)."""
+    """The progress file of a run; None: there is none, half of one, or numbers no run has."""
     try:
         progress = Progress(**parsed_json(read_bounded(path, _MOST_BYTES)))
     except (OSError, ValueError, TypeError):
         return None
     counts = (progress.iteration, progress.iterations)
     times = (progress.iteration_ms, progress.time, progress.miou or 0.0)
-    fits = all(type(n) is int for n in counts) and all(type(t) in (int, float) for t in times)
+    fits = all(type(n) is int and 0 <= n <= _MOST_STEPS for n in counts)
+    fits = fits and all(type(t) in (int, float) and abs(t) <= _MOST_TIME for t in times)
     return progress if fits else None
 
 

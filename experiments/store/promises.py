@@ -7,16 +7,16 @@ to have and nothing of how the runs went: that is told by the runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.errors import StoreError
-from experiments.files import write_atomically
+from experiments.files import parsed_json, read_bounded, write_atomically
 
 VERSION = 1
+_MOST_BYTES = 1 << 20
 
 
 class Promise(BaseModel):
@@ -44,12 +44,12 @@ def read_promise(results: Path, table: str, profile: str) -> Promise | None:
     """
     path = path_of(results, table, profile)
     try:
-        promise = Promise.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        promise = Promise.model_validate(parsed_json(read_bounded(path, _MOST_BYTES)))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, ValidationError):
+    except ValueError:
         promise = None
     if promise is None or (promise.table, promise.profile) != (table, profile):
         raise StoreError(

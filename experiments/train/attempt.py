@@ -24,7 +24,7 @@ import experiments.train.listening  # noqa: F401  before all else of ours
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import RegistryError, SsaError, StoreError, sentence_of
-from experiments.files import disk_sentence, write_atomically
+from experiments.files import disk_sentence, read_bounded, write_atomically
 from experiments.store.folder import RunFolder
 from experiments.store.loaded import watch
 from experiments.store.lock import run_lock
@@ -32,7 +32,7 @@ from experiments.store.notice import tell
 from experiments.store.progress import read_progress
 from experiments.store.provenance import remember_code
 from experiments.store.records import Failure, now
-from experiments.store.store import Store
+from experiments.store.store import MOST_OF_A_RECORD, Store
 from experiments.store.tensors import read_data_alone, read_tensors
 from experiments.train.exit_codes import BUSY, UNWRITABLE
 from experiments.train.memory import is_exhausted, memory_sentence
@@ -115,7 +115,7 @@ def _attempt(folder: RunFolder, options: argparse.Namespace, given: list[str]) -
 
 def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> int:
     def trained() -> int:
-        spec = _spec_of(folder)
+        spec = spec_of(folder)
         if not options.remake and store.read(spec.run_id) is not None:
             return 0  # another process finished it while we started
         take_up_for(spec, options.registry, options.data)
@@ -129,15 +129,15 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
     return _explained(folder, trained)
 
 
-def _spec_of(folder: RunFolder) -> RunSpec:
+def spec_of(folder: RunFolder) -> RunSpec:
     """What is to be run.
 
     Raises:
         StoreError: the folder's spec is damaged, or another run's.
     """
     try:
-        spec = RunSpec.model_validate_json(folder.spec.read_bytes())
-    except ValueError as error:
+        spec = RunSpec.model_validate_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(
             f"{folder.spec} is damaged ({reason}); give the same command again, which writes it."
@@ -192,7 +192,7 @@ def _explained(folder: RunFolder, attempt: Callable[[], int]) -> int:
 def _too_large(folder: RunFolder) -> str:
     """What of this run did not fit into memory."""
     try:
-        spec = RunSpec.model_validate_json(folder.spec.read_bytes())
+        spec = RunSpec.model_validate_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
     except (OSError, ValueError):
         return "Memory is exhausted; give the same command again with `--jobs 1`."
     return memory_sentence(spec.training, int(os.environ.get("WORLD_SIZE", "1")))

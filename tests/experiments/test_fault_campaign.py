@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from lab import Lab, environment, fill, requires_tmpfs
+from lab import Lab, environment, fill, finished, requires_tmpfs
 
-from benchmarks import disturbed, faults, fuzz
+from benchmarks import disturbed, faults, fuzz, kept_rows
 from benchmarks.disturbed import Campaign, Try, UntriedError, unclear
 from benchmarks.record import Clock, read
+from experiments.machine import module_command
 from experiments.store.records import seal, unseal
 
 
@@ -116,6 +117,47 @@ def test_the_record_has_four_counts_a_fault(campaign: Campaign, tmp_path: Path) 
     assert "| record, areas, checkpoint, index cut at every length | 10 | 10 | 0 | 0 |" in (
         faults.table(record)
     )
+
+
+def test_what_an_earlier_call_has_tried_stays_tried(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same code and settings; a line that was cut as it was written is tried anew."""
+    monkeypatch.setattr(kept_rows, "code", lambda: "a")
+    first = faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
+    monkeypatch.setattr(faults, "tried", lambda *_: pytest.fail("tried anew"))
+    again = faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
+    assert again.details == first.details
+    with pytest.raises(pytest.fail.Exception):
+        faults.describe(["cut"], campaign, 4, 2, Clock(), tmp_path)
+    path = tmp_path / "faults.rows.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(pytest.fail.Exception):
+        faults.describe(["cut", "flip"], campaign, 3, 2, Clock(), tmp_path)
+    monkeypatch.setattr(kept_rows, "code", lambda: None)
+    with pytest.raises(pytest.fail.Exception):
+        faults.describe(["cut"], campaign, 3, 2, Clock(), tmp_path)
+
+
+def test_a_call_that_ends_between_two_tries_keeps_the_first(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Try] = []
+
+    def once(_campaign: Campaign, chance: Random) -> Try:
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(Try(f"at {chance.random()}", ("unclear",), lost=1))
+        return made[-1]
+
+    monkeypatch.setattr(kept_rows, "code", lambda: "a")
+    monkeypatch.setitem(faults.FAULTS, "odd", faults.Fault("an odd one", 2, once))
+    with pytest.raises(KeyboardInterrupt):
+        faults.describe(["odd"], campaign, 3, None, Clock(), tmp_path)
+    made.append(Try("another"))
+    (row,) = faults.describe(["odd"], campaign, 3, None, Clock(), tmp_path).details
+    assert (row["tried"], row["lost"]) == (2, 2)
+    assert row["tries"][0]["note"] == made[0].note != row["tries"][1]["note"]
 
 
 def test_a_clock_is_set_back_for_who_loads_the_library(campaign: Campaign, tmp_path: Path) -> None:
@@ -250,3 +292,11 @@ def test_the_command_writes_the_counts(tmp_path: Path, capsys: pytest.CaptureFix
         ("failure", 60, 0),
     ]
     assert fuzz.table(record) in capsys.readouterr().out
+
+
+def test_the_folder_that_a_call_names_is_where_the_record_goes(tmp_path: Path) -> None:
+    words = ["bench", "fuzz", "--inputs", "1", "--reader", "progress", "--out", str(tmp_path / "a")]
+    said = finished(module_command("experiments", *words, "--results", str(tmp_path / "b")))
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "a" / "fuzz.json").exists()
+    assert not (tmp_path / "b").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,11 @@ from experiments.launch.needs import (
     needs_of,
     with_given,
 )
+from experiments.launch.slurm import cancel
 from experiments.launch.slurm_queue import SlurmQueue
-from experiments.plan.plan import PlannedRun
+from experiments.plan.plan import PastCosts, PlannedRun
+from experiments.show.watch import RunWatch
+from experiments.store.store import Store
 
 REGISTRY = load_registry()
 
@@ -79,3 +84,31 @@ def test_without_slurm_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SsaError, match=r"there is no squeue here.* login node"):
         SlurmQueue().jobs()
+
+
+def write_commands(folder: Path, cluster: str) -> None:
+    """Slurm's commands as of a cluster on which the job 7_1 runs; scancel says what it ended."""
+    said = {
+        "squeue": "echo '7_1|RUNNING|n1|1:00|None'",
+        "scontrol": f"echo 'ClusterName = {cluster}'",
+        "scancel": f'echo "$@" >>"{folder}/cancelled"',
+    }
+    for name, line in said.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(("cluster", "ours"), [("here", True), ("there", False), ("", True)])
+def test_a_job_of_another_cluster_with_the_same_id_is_another_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str, ours: bool
+) -> None:
+    """Two clusters may see one folder, and a store may be copied from one to the other."""
+    write_commands(tmp_path, "here")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    store = Store(tmp_path / "results")
+    folder = store.write_spec(make_spec())
+    folder.submission.write_text(json.dumps({"job": "7_1", "cluster": cluster}))
+    (watched,) = RunWatch(store, PastCosts([])).look()
+    assert (watched.state == "running") is ours
+    assert cancel([folder]) == (["7_1"] if ours else [])
+    assert (tmp_path / "cancelled").exists() is ours

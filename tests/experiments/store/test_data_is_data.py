@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import io
 import json
 import os
@@ -17,23 +19,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.runner.checkpoint import load_checkpoint
+from rich.console import Console
 from samples import make_areas, make_record, make_spec, put
 
+from benchmarks import fuzz
 from benchmarks.fuzz import Bomb, Damage, Reader, readers
 from experiments.declare.load import _read
 from experiments.declare.model import ModelCard
 from experiments.declare.network import check_network
+from experiments.declare.profile import DataChoice
 from experiments.declare.training import Optimizer
 from experiments.declare.yaml_files import read_yaml
 from experiments.errors import CorruptRecordError, RegistryError, StoreError
 from experiments.files import parsed_json, read_bounded
+from experiments.machine import PROJECT
 from experiments.nested import flatten
+from experiments.plan.data import locate
+from experiments.plan.plan import PastCosts
+from experiments.show.watch import RunWatch, drawn
 from experiments.store.arrays import npz_arrays, npz_bytes
+from experiments.store.lock import run_lock
+from experiments.store.progress import read_progress
 from experiments.store.records import seal
 from experiments.store.store import Store
 from experiments.store.tensors import read_data_alone, read_tensors
+from experiments.store.workspace import Workspace
 from experiments.train.attempt import STATE, is_whole
 from experiments.train.trained import MissingWeightsError, read_weights
+from ssa.datasets.base import DataError
+from ssa.datasets.scenes import META
 
 AREAS = make_areas(0)
 READERS = {reader.name: reader for reader in readers()}
@@ -67,6 +81,91 @@ def test_the_whole_files_are_read(damages: dict[str, Damage]) -> None:
         damage.path.write_bytes(damage.whole)
         read: Reader = READERS[name]
         assert read.read(damage.folder) is not False, name
+
+
+#: a file of which readers see the beginning only, or that others read; and why
+ELSEWHERE = {
+    "picture of a figure": "it has a size of its own, of pixels, in its header",
+    "data set's digests": "what is kept is replaced by a name that the reader chooses",
+}
+
+
+@pytest.mark.parametrize("what", ["a terabyte of nothing", "a pipe", "nested without end"])
+@pytest.mark.parametrize("name", [name for name in READERS if name not in ELSEWHERE])
+def test_no_reader_waits_or_takes_memory_for_what_is_no_file_of_ours(
+    tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "PATIENCE_S", 20.0)
+    reader = READERS[name]
+    path = Damage(reader, tmp_path).path
+    path.unlink(missing_ok=True)
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "nested without end":
+        path.write_bytes(b"[" * 200_000)
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # takes no room
+    with fuzz.ending(), contextlib.suppress(*reader.own):
+        reader.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"[]", b"{}", None])
+@pytest.mark.parametrize("name", ["yard", "scenes"])
+def test_what_is_kept_of_a_data_set_is_looked_at_first(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    """``cache/`` lies in the results folder, which others may write to."""
+    fuzz.write_yard(tmp_path / "yard")
+    workspace = Workspace(tmp_path, tmp_path)
+    choice = DataChoice(name=name, settings={"train": 2, "val": 1} if name == "scenes" else {})
+    whole = locate(choice, workspace, anew=True)
+    kept = {"yard": "digest-*.json", "scenes": f"scenes-*/{META}"}[name]
+    (path,) = workspace.cache.glob(kept)
+    if content is None:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # takes no room
+    else:
+        path.write_bytes(content)
+    if name == "yard" and content is not None:  # made anew
+        assert locate(choice, workspace, anew=True) == whole
+        return
+    with pytest.raises(DataError, match=r"delete .*made again"):
+        locate(choice, workspace, anew=True)
+
+
+#: where something is parsed without a bound, and why it needs none
+UNBOUNDED = {
+    "experiments/declare/yaml_files.py": "what read_bounded gave",
+    "experiments/files.py": "parsed_json itself",
+    "experiments/launch/fork_server.py": "what a process of ours says through a pipe",
+    "experiments/plan/data.py": "settings of this process as text",
+    "experiments/plan/one_image.py": "a network of this process as text",
+    "experiments/show/count_table.py": "a table of this process as text",
+    "experiments/store/areas.py": "not called for stored files; Store.read_areas is",
+    "experiments/store/provenance.py": "a file of the package",
+    "analysis/embedding.py": "what read_bounded gave",
+}
+PARSERS = {
+    *("json.load", "json.loads", "np.load", "np.loadtxt", "np.genfromtxt", "pickle.load"),
+    *("pickle.loads", "torch.load", "yaml.load", "yaml.safe_load"),
+}
+
+
+def test_whatever_parses_a_file_looks_at_it_first() -> None:
+    """By its text: read_bounded, parsed_json, npz_arrays, read_tensors and read_yaml do."""
+    unbounded = set()
+    for package in ("analysis", "experiments"):
+        for path in (PROJECT / package).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(call, ast.Call):
+                    continue
+                name, given = ast.unparse(call.func), " ".join(map(ast.unparse, call.args))
+                whole = ".read_bytes()" in given or ".read_text(" in given
+                if name in PARSERS or (name.endswith(("validate_json", "parsed_json")) and whole):
+                    unbounded.add(path.relative_to(PROJECT).as_posix())
+    examples = {name for name in unbounded if name.startswith("experiments/examples/")}
+    assert unbounded - examples == UNBOUNDED.keys()
 
 
 # --- code -----------------------------------------------------------------------------------------
@@ -241,6 +340,31 @@ def test_an_archive_that_unpacks_to_more_is_refused() -> None:
     lying[at : at + 4] = struct.pack("<I", 200)
     with pytest.raises(ValueError, match=r"claims|CRC"):
         npz_arrays(bytes(lying), most=1000)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"iterations": 10**400},
+        {"iteration": -(10**400)},
+        {"iteration_ms": float("nan")},
+        {"iteration_ms": float("inf")},
+        {"iterations": True},
+        {"miou": "20"},
+    ],
+)
+def test_a_progress_of_numbers_that_no_run_has_is_none(tmp_path: Path, odd: dict[str, Any]) -> None:
+    """`status --watch` counts with them: how long it takes, for instance."""
+    store = Store(tmp_path)
+    folder = store.write_spec(make_spec())
+    whole = {"iteration": 3, "iterations": 9, "iteration_ms": 1.5, "miou": 20.0, "time": 1.0}
+    folder.progress.write_text(json.dumps(whole))
+    assert read_progress(folder.progress) is not None
+    folder.progress.write_text(json.dumps(whole | odd))
+    with run_lock(folder):
+        shown = drawn(RunWatch(store, PastCosts([])).look())
+    Console(file=io.StringIO()).print(shown)
+    assert read_progress(folder.progress) is None
 
 
 def test_areas_that_do_not_fit_each_other_are_damaged(tmp_path: Path) -> None:
