@@ -148,8 +148,9 @@ def runs_of_rows(resolver: Resolver, store: Store) -> dict[tuple[str, str], int]
     for own in _resolvers(resolver, stored.profiles):
         for table in registry.tables.values():
             for row in table.rows:
-                if (draft := own.draft(table, row)) and (runs := stored.runs(draft)):
-                    found[table.name, row.id] += len(runs)
+                for each in table.at_its_rates(row):
+                    if (draft := own.draft(table, each)) and (runs := stored.runs(draft)):
+                        found[table.name, row.id] += len(runs)
     return found
 
 

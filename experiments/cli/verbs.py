@@ -27,6 +27,8 @@ from experiments.show.export import export
 from experiments.show.progress_bars import train_and_show
 
 COMPLETE, FAILED, INCOMPLETE = 0, 1, 3
+#: of a call: what chooses the rates of rows, then what has them
+STAGES = 2
 
 
 def count(request: Request, item: str, console: Console) -> int:
@@ -75,14 +77,19 @@ def run(request: Request, item: str, console: Console, style: str | None = None)
     Raises:
         UnknownNameError: no row of ``item`` fits the pattern of this request.
     """
-    plan = request.plan(_asked_tables(request, item))
-    asked = plan.only(request.rows)
-    if request.remake_stale:
-        asked = asked.remaking()
-    outcomes = train_and_show(request, asked) if asked.to_do else []
-    plan = plan.after([outcome.spec.run_id for outcome in outcomes], request.store)
+    tables, failed = _asked_tables(request, item), False
+    for _ in range(STAGES):
+        plan = request.plan(tables)
+        asked = plan.only(request.rows)
+        if request.remake_stale:
+            asked = asked.remaking()
+        outcomes = train_and_show(request, asked) if asked.to_do else []
+        plan = plan.after([outcome.spec.run_id for outcome in outcomes], request.store)
+        failed = any(outcome.end == "failed" for outcome in outcomes)
+        if failed or not (outcomes and asked.waiting):
+            break
     _show_tables(request, plan, console, style)
-    if any(outcome.end == "failed" for outcome in outcomes):
+    if failed:
         return FAILED
     return COMPLETE if plan.only(request.rows).complete else INCOMPLETE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -49,6 +50,9 @@ class Row(Declared):
     #: of the data set, over the profile's; only where the profile trains on that data set
     dataset_settings: Settings = Field(default_factory=dict)
     training: TrainingOverrides = TrainingOverrides()  # over the profile's or the protocol's
+    split: str | None = None  # scored on in place of the profile's: a score that only chooses
+    #: rows that differ from this one in their rates and split: it has the rate of the best of them
+    rate_from: tuple[str, ...] = ()
     reported: Reported = Reported()
     readme: Reported | None = None  # the released code's README, where it differs from the paper
     gain_over: str | None = None  # row id of the baseline; None: the table's first row
@@ -122,7 +126,34 @@ class Table(Declared):
                 raise ValueError(f"claim '{claim.id}' stands twice in {self.name}")
             for row_id in sorted(claim.named - set(ids)):
                 raise ValueError(f"claim '{claim.id}' of {self.name}: no row '{row_id}'")
+        self._check_choices(ids)
         return self
+
+    def _check_choices(self, ids: Sequence[str]) -> None:
+        """Refuse a choice among rows that differ otherwise, or with another budget than the others.
+
+        Raises:
+            ValueError: says which.
+        """
+        budgets: dict[tuple[object, ...], str] = {}
+        for row in self.rows:
+            for row_id in row.rate_from:
+                if row_id not in ids:
+                    raise ValueError(f"row '{row.id}' of {self.name}: no row '{row_id}'")
+            if row.rate_from:
+                budgets.setdefault(_budget(row, [self.row(each) for each in row.rate_from]), row.id)
+        if len(budgets) > 1:
+            first, second, *_ = budgets.values()
+            raise ValueError(
+                f"rows '{first}' and '{second}' of {self.name} choose among other rates or on "
+                "another split: equal budgets for all"
+            )
+
+    def at_its_rates(self, row: Row) -> tuple[Row, ...]:
+        """What ``row`` can be when its rate is chosen; itself where nothing is to be chosen."""
+        if not row.rate_from:
+            return (row,)
+        return tuple(at_rate_of(row, self.row(each)) for each in row.rate_from)
 
     def is_for(self, profile: str) -> bool:
         """Whether the table means something in a profile."""
@@ -135,3 +166,39 @@ class Table(Declared):
     def baseline_of(self, row: Row) -> Row:
         """The row over which the gain of ``row`` is counted."""
         return self.row(row.gain_over) if row.gain_over else self.rows[0]
+
+
+def at_rate_of(row: Row, candidate: Row) -> Row:
+    """``row`` with the rate of one of the rows that it chooses from."""
+    rate = {"lr_times": candidate.training.lr_times}
+    return row.model_copy(update={"training": row.training.model_copy(update=rate)})
+
+
+#: fields in which a row and those that it chooses its rate from may differ
+_OF_A_CHOICE = {
+    "id", "label", "group", "gain_over", "reading", "notes", "reported", "readme", "split",
+    "rate_from", "training",
+}  # fmt: skip
+
+
+def _budget(row: Row, candidates: Sequence[Row]) -> tuple[object, ...]:
+    """The rates among which a row chooses, and the split on which it does.
+
+    Raises:
+        ValueError: its rows do not leave a choice of the rate alone.
+    """
+    if row.split is not None or row.training.lr_times is not None:
+        raise ValueError(f"row '{row.id}' chooses its rate: it names neither rate nor split itself")
+    own = row.model_dump(exclude=_OF_A_CHOICE), row.training.from_scratch
+    for each in candidates:
+        if each.split is None or each.training.lr_times is None or each.rate_from:
+            raise ValueError(
+                f"row '{each.id}', from which '{row.id}' chooses, names rate and split"
+            )
+        if (each.model_dump(exclude=_OF_A_CHOICE), each.training.from_scratch) != own:
+            raise ValueError(f"row '{each.id}' differs from '{row.id}' by more than its rate")
+    rates = tuple(sorted(each.training.lr_times or 0.0 for each in candidates))
+    splits = {each.split for each in candidates}
+    if len(set(rates)) < max(len(rates), 2) or len(splits) > 1:
+        raise ValueError(f"row '{row.id}' chooses among different rates on one split, two at least")
+    return (*rates, *splits)

@@ -12,7 +12,7 @@ from experiments.declare.metrics import METRICS
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError
 from experiments.judge.claims import ClaimResult, Evidence, judge
-from experiments.judge.comparability import comparable_seeds
+from experiments.judge.comparability import comparable_seeds, own_rates
 from experiments.judge.counts import Count, CountCell, count_cells
 from experiments.judge.spread import noise_between
 from experiments.judge.statistics import (
@@ -175,7 +175,8 @@ def _incomparable(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> 
     """Why no gain of one row over the other can be counted, though both have runs."""
     if row.row.id == baseline.row.id:
         return None
-    return comparable_seeds(row.records, baseline.records, evidence.images)
+    own = own_rates(evidence.table, (row.row.id, baseline.row.id))
+    return comparable_seeds(row.records, baseline.records, evidence.images, own_rates=own)
 
 
 def _gain(row: PlannedRow, baseline: PlannedRow, evidence: Evidence) -> Gain | None:

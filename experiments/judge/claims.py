@@ -36,7 +36,7 @@ from experiments.judge.class_trends import (
     over_classes,
     over_images,
 )
-from experiments.judge.comparability import comparable_seeds
+from experiments.judge.comparability import comparable_seeds, own_rates
 from experiments.judge.hurdles import Hurdle, Outlook, Way, outlook
 from experiments.judge.spread import CONFIDENCE, SMALLEST_P, Prior, fit_prior
 from experiments.judge.statistics import Estimate, ScoredRun, contrast, shared_seeds
@@ -149,7 +149,8 @@ class Evidence:
     def incomparable(self, pair: Pair) -> str | None:
         """Why the runs of a pair cannot be set against each other; None if they can."""
         first, second = (self.records.get(row, {}) for row in pair)
-        reason = comparable_seeds(first, second, self.images)
+        own = own_rates(self.table, pair)
+        reason = comparable_seeds(first, second, self.images, own_rates=own)
         return f"{pair[0]} and {pair[1]} cannot be compared: {reason}" if reason else None
 
     def difference(self, pair: Pair) -> Difference:

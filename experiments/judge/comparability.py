@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.declare.run_spec import RunSpec
+from experiments.declare.table import Table
 from experiments.judge.statistics import shared_seeds
 from experiments.store.records import Record
 
@@ -23,7 +24,13 @@ _BOOKKEEPING = frozenset({"interval", "batch"})
 _COMPUTATION = frozenset({"accumulation", "amp", "channels_last"})
 
 
-def comparable(first: Record, second: Record, images: ImageNames | None = None) -> str | None:
+def comparable(
+    first: Record,
+    second: Record,
+    images: ImageNames | None = None,
+    *,
+    own_rates: bool = False,
+) -> str | None:
     """Why the scores of two records cannot be compared, in a few words; None: they can.
 
     Args:
@@ -31,11 +38,13 @@ def comparable(first: Record, second: Record, images: ImageNames | None = None) 
         second: another.
         images: tells the images by a run's id, and is asked last; None: the specs and the number
             of images decide.
+        own_rates: the table declares that each has a learning rate of its own, chosen alike on a
+            split that decides nothing else.
     """
     for reason in (
         _other_data(first.spec, second.spec),
         _other_evaluation(first.spec, second.spec),
-        _other_protocol(first.spec, second.spec),
+        _other_protocol(first.spec, second.spec, own_rates=own_rates),
     ):
         if reason:
             return reason
@@ -47,7 +56,11 @@ def comparable(first: Record, second: Record, images: ImageNames | None = None) 
 
 
 def comparable_seeds(
-    row: Mapping[int, Record], baseline: Mapping[int, Record], images: ImageNames | None = None
+    row: Mapping[int, Record],
+    baseline: Mapping[int, Record],
+    images: ImageNames | None = None,
+    *,
+    own_rates: bool = False,
 ) -> str | None:
     """:func:`comparable` for every pair of runs of one seed; None also where there is none.
 
@@ -55,9 +68,11 @@ def comparable_seeds(
         row: seed → record.
         baseline: the same of the row that is compared with.
         images: as in :func:`comparable`.
+        own_rates: likewise.
     """
     pairs = ((row[seed], baseline[seed]) for seed in shared_seeds(row, baseline))
-    return next((why for pair in pairs if (why := comparable(*pair, images))), None)
+    reasons = (comparable(*pair, images, own_rates=own_rates) for pair in pairs)
+    return next(filter(None, reasons), None)
 
 
 def _other_data(first: RunSpec, second: RunSpec) -> str | None:
@@ -84,7 +99,12 @@ def _other_evaluation(first: RunSpec, second: RunSpec) -> str | None:
     return f"scored by another protocol ({differing})" if differing else None
 
 
-def _other_protocol(first: RunSpec, second: RunSpec) -> str | None:
+def own_rates(table: Table, pair: tuple[str, str]) -> bool:
+    """Whether both rows of a pair have rates that were chosen for them, as their table declares."""
+    return all(table.row(row_id).rate_from for row_id in pair)
+
+
+def _other_protocol(first: RunSpec, second: RunSpec, *, own_rates: bool) -> str | None:
     """Different networks have their own published trainings; one network has one."""
     if first.profile != second.profile:
         return f"profiles {first.profile} and {second.profile}"
@@ -96,6 +116,9 @@ def _other_protocol(first: RunSpec, second: RunSpec) -> str | None:
     ours, theirs = (
         spec.training.model_dump(mode="json", exclude=set(_COMPUTATION)) for spec in (first, second)
     )
+    if own_rates:
+        rate = {"lr": None}
+        ours, theirs = ({**each, "optimizer": each["optimizer"] | rate} for each in (ours, theirs))
     if differing := _differing(ours, theirs):
         return f"trained by another protocol ({differing})"
     if (first.weights, first.weights_sha256) != (second.weights, second.weights_sha256):

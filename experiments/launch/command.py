@@ -16,6 +16,8 @@ KEEP_PAGES = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 MODULE = "experiments.train.attempt"
+#: the folder in which frozen networks keep features (ssa/backbones/frozen.py)
+FEATURES = "SSA_FEATURES"
 
 
 def command(run: PlannedRun, inputs: Inputs, resources: Resources) -> tuple[str, ...]:
@@ -52,4 +54,5 @@ def variables(resources: Resources) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",  # what is killed leaves its last words in the log
         "PYTHONFAULTHANDLER": "1",
         **KEEP_PAGES,
+        **({FEATURES: str(resources.features)} if resources.features else {}),
     }

@@ -43,6 +43,7 @@ class LocalOptions:
     processes: int = 1  # that train one run together, a GPU each
     loading: Loading = field(default_factory=Loading)
     packed: Path | None = None  # where packed images are kept; None: they are not packed
+    features: Path | None = None  # where those of frozen networks are kept; None: they are not
     checkpoint_every_s: float = 60.0
 
     @property
@@ -59,6 +60,7 @@ class LocalOptions:
             threads=self.threads,
             loading=self.loading,
             packed=self.packed,
+            features=self.features,
             checkpoint_every_s=self.checkpoint_every_s,
         )
 

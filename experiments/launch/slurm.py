@@ -63,6 +63,7 @@ class SlurmOptions:
     device: str
     gpus: int = 1  # that train one run together, where ``device`` is cuda
     packed: Path | None = None
+    features: Path | None = None
     given: Mapping[str, str] | None = None  # --slurm KEY=VALUE
     checkpoint_every_s: float = 60.0
 
@@ -272,6 +273,7 @@ class SlurmLauncher:
             threads=needs.threads,
             loading=options.profile.loading,
             packed=options.packed,
+            features=options.features,
             checkpoint_every_s=options.checkpoint_every_s,
         )
 

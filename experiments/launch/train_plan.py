@@ -34,6 +34,7 @@ def launcher_of(request: Request) -> Launcher:
     """
     loading = request.profile.loading
     packed = request.workspace.cache / "packed" if loading.packed else None
+    features = request.workspace.cache / "features"
     if request.launcher == "slurm":
         from experiments.launch.slurm import SlurmLauncher, SlurmOptions
 
@@ -43,6 +44,7 @@ def launcher_of(request: Request) -> Launcher:
             device=request.device,
             gpus=request.gpus,
             packed=packed,
+            features=features,
             given=dict(request.cluster),
         )
         return SlurmLauncher(cluster, request.store)
@@ -53,6 +55,7 @@ def launcher_of(request: Request) -> Launcher:
         loading=loading,
         processes=request.gpus,
         packed=packed,
+        features=features,
     )
     return LocalLauncher(options)
 

@@ -13,6 +13,7 @@ from experiments.declare.profile import Profile
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Row, Table
 from experiments.errors import CorruptRecordError, StoreError
+from experiments.plan.choice import Candidate, choose
 from experiments.plan.cost import GpuHours
 from experiments.plan.estimate import Kind, Past, filled, makespan
 from experiments.plan.resolve import Blocked, Resolver
@@ -52,6 +53,8 @@ class PlannedCell:
     reasons: tuple[str, ...] = ()  # everything that keeps it from starting
     draft: RunSpec | None = None  # of a blocked run: all but the digests of what is missing
     gpu_hours: float | None = None  # estimated, where the profile says on what basis
+    waits: bool = False  # what it runs is known when other runs of the plan are finished
+    later_s: float | None = None  # of a cell that waits: seconds that its run will take
 
     @property
     def blocked(self) -> str | None:
@@ -175,7 +178,12 @@ class Plan:
     @property
     def blocked(self) -> tuple[PlannedCell, ...]:
         """The cells that cannot be run."""
-        return tuple(cell for cell in self.cells if cell.blocked)
+        return tuple(cell for cell in self.cells if cell.blocked and not cell.waits)
+
+    @property
+    def waiting(self) -> tuple[PlannedCell, ...]:
+        """The cells whose runs are known when others are finished; they can be run then."""
+        return tuple(cell for cell in self.cells if cell.waits)
 
     @property
     def gpu_hours(self) -> float | None:
@@ -210,7 +218,8 @@ class Plan:
 
     def expected_s(self, jobs: int) -> float | None:
         """Wall-clock seconds that the missing runs will take, or None without a past to go by."""
-        expected = filled([run.expected_s for run in self.to_do])
+        later = [cell.later_s for cell in self.waiting]
+        expected = filled([*(run.expected_s for run in self.to_do), *later])
         return None if expected is None else makespan((), expected, jobs)
 
 
@@ -262,12 +271,15 @@ def make_plan(
     profile = resolver.profile
     promises = {t.name: read_promise(store.root, t.name, profile.name) for t in tables}
 
-    def planned(table: Table, row: Row) -> PlannedRow:
+    def planned(table: Table, row: Row, lacking: Sequence[PlannedRow] = ()) -> PlannedRow:
         promise = promises[table.name] if wanted == tuple(shipped) else None
         own = range(promise.seeds.get(row.id, 0)) if promise else ()
         asked = tuple(dict.fromkeys((*wanted, *own)))
         every = tuple(dict.fromkeys((*asked, *shipped)))
         resolved = dict(zip(every, resolver.resolve_seeds(table, row, every)))
+        cells = tuple(cell_of(table, row, seed, resolved[seed]) for seed in asked)
+        if lacking:
+            cells = tuple(waiting(cell, lacking, costs) for cell in cells)
         specs = (resolved[seed] for seed in shipped)
         return PlannedRow(
             row=row,
@@ -275,20 +287,45 @@ def make_plan(
             dataset=resolver.data_of(table, row).name,
             paper_dataset=str(row.dataset or table.dataset),
             baseline=row.gain_over or table.rows[0].id,  # a part of a table may lack it
-            cells=tuple(cell_of(table, row, seed, resolved[seed]) for seed in asked),
+            cells=cells,
             shipped=tuple(spec for spec in specs if isinstance(spec, RunSpec)),
         )
+
+    def rows_of(table: Table) -> tuple[PlannedRow, ...]:
+        rows = {row.id: planned(table, row) for row in table.rows if not row.rate_from}
+        deciding = [seed for seed in wanted if seed in shipped] or wanted
+        for row in (row for row in table.rows if row.rate_from):
+            candidates = [Candidate(rows[each].row, rows[each].records) for each in row.rate_from]
+            lacking = [rows[each.row.id] for each in candidates if not each.has(deciding)]
+            chosen = row if lacking else choose(row, candidates, deciding)
+            rows[row.id] = planned(table, chosen, lacking)
+        return tuple(rows[row.id] for row in table.rows)
 
     return Plan(
         tuple(
             PlannedTable(
-                table,
-                profile,
-                tuple(planned(table, row) for row in table.rows),
-                sequential=promises[table.name] is not None,
+                table, profile, rows_of(table), sequential=promises[table.name] is not None
             )
             for table in tables
         )
+    )
+
+
+def waiting(cell: PlannedCell, candidates: Sequence[PlannedRow], costs: PastCosts) -> PlannedCell:
+    """A cell whose rate is not chosen yet, since these candidates lack runs.
+
+    It is blocked where one of them is.
+    """
+    blocked = next((each for row in candidates for each in row.cells if each.blocked), None)
+    if blocked is not None:
+        return replace(cell, reasons=blocked.reasons)
+    names = ", ".join(row.row.id for row in candidates)
+    spec = candidates[0].cells[0].spec
+    return replace(
+        cell,
+        reasons=(f"Its rate is chosen when {names} have their runs.",),
+        waits=True,
+        later_s=costs.of(spec) if spec else None,
     )
 
 

@@ -169,7 +169,7 @@ class Resolver:
         """
         choice, card = self.data_of(table, row), self.model_of(table, row)
         data = absent(choice, self.workspace)
-        if data is None or self.unfit(table, row):
+        if data is None or self.unfit(table, row) or _open_rate(row):
             return None
         try:
             settings = self._settings(card, choice, row)
@@ -191,7 +191,7 @@ class Resolver:
         return spec.model_copy(update={"training": divided})
 
     def _resolve(self, table: Table, row: Row, seed: int) -> RunSpec | Blocked:
-        if reason := self.unfit(table, row):
+        if reason := self.unfit(table, row) or _open_rate(row):
             return Blocked((reason,))
         reasons: list[str] = []
         choice, card = self.data_of(table, row), self.model_of(table, row)
@@ -217,8 +217,21 @@ class Resolver:
         for purpose, split in used.items():
             if fault := data.fault(split, purpose):
                 reasons.append(fault)
+        if fault := self._spent(row, data, settings):
+            reasons.append(fault)
         reasons = list(dict.fromkeys(reasons))
         return Blocked(tuple(reasons), spec) if reasons else spec
+
+    def _spent(self, row: Row, data: Located, settings: Settings) -> str | None:
+        """Why a row's own split is none to choose on; None: it is, or the row has none."""
+        scored = _on_split(settings.evaluation, "split", data.evaluation_split).split
+        if row.split not in (scored, settings.training.train_split):
+            return None
+        purpose = "scores" if row.split == scored else "trains"
+        return (
+            f"The row chooses on the split {row.split}, on which the profile {self.profile.name} "
+            f"{purpose} as well; run it with --profile ccp."
+        )
 
     def _settings(self, card: ModelCard, choice: DataChoice, row: Row) -> Settings:
         """How a row is trained and scored: the profile's or the protocol's way, with its changes.
@@ -267,7 +280,7 @@ class Resolver:
             weights=_weights(card, settings),
             weights_sha256=sha256,
             training=_on_split(settings.training, "train_split", data.training_split),
-            evaluation=_on_split(settings.evaluation, "split", data.evaluation_split),
+            evaluation=_scored_on(row, settings.evaluation, data.evaluation_split),
             profile=profile.name,
             seed=seed,
             deviations=(*settings.sentences, *self.deviations),
@@ -291,6 +304,20 @@ def _on_split(settings: T, field: str, split: str) -> T:
     if field in settings.model_fields_set:
         return settings
     return settings.model_copy(update={field: split})
+
+
+def _scored_on(row: Row, evaluation: Evaluation, split: str) -> Evaluation:
+    """The evaluation on a row's own split, or else the profile's, or else the data set's."""
+    if row.split is not None:
+        return evaluation.model_copy(update={"split": row.split})
+    return _on_split(evaluation, "split", split)
+
+
+def _open_rate(row: Row) -> str | None:
+    """Why a row's rate is not known yet, a sentence; None: it is."""
+    if not row.rate_from or row.training.lr_times is not None:
+        return None
+    return f"Its rate is chosen from the scores of {', '.join(row.rate_from)}."
 
 
 def _weights(card: ModelCard, settings: Settings) -> str | None:

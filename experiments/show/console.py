@@ -106,7 +106,8 @@ def show_plan(console: Console, plan: Plan, jobs: int, hours: GpuHours | None = 
     notes: dict[str, int] = {}
     for cell in plan.cells:
         if cell.run is None:
-            state, run_id, reasons = "blocked", MISSING_RUN, cell.reasons
+            state = "waits" if cell.waits else "blocked"
+            run_id, reasons = MISSING_RUN, cell.reasons
         else:
             state, run_id, reasons = cell.run.state, cell.run.spec.run_id, (cell.run.reason,)
         why = [
@@ -135,6 +136,8 @@ def plan_sentence(plan: Plan, jobs: int) -> str:
     text = f"{len(plan.runs)} runs, {len(plan.runs) - to_do - stale} cached, "
     text += f"{stale} stale (--remake-stale trains them anew), " if stale else ""
     text += f"{to_do} to do"
+    if plan.waiting:
+        text += f", then {len(plan.waiting)} more at the rates that these choose"
     if plan.blocked:
         text += f", {len(plan.blocked)} cells blocked"
     if not to_do:

@@ -3,6 +3,7 @@
 from ssa.backbones.afformer import AFFormer
 from ssa.backbones.efficientformer_v2 import EfficientFormerV2
 from ssa.backbones.efficientnet_lite import EfficientNetLite
+from ssa.backbones.frozen import FrozenEfficientNetLite
 from ssa.backbones.layer_decay import LayerDecay
 from ssa.backbones.seaformer import SeaFormer
 from ssa.backbones.vit_adapter import ViTAdapter
@@ -11,6 +12,7 @@ __all__ = [
     "AFFormer",
     "EfficientFormerV2",
     "EfficientNetLite",
+    "FrozenEfficientNetLite",
     "LayerDecay",
     "SeaFormer",
     "ViTAdapter",

@@ -49,9 +49,10 @@ def test_the_paper_has_13_tables_and_8_figures() -> None:
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda x: getattr(x, "id", None) or x.name)
 def test_every_shipped_row_can_be_resolved(table, row) -> None:  # type: ignore[no-untyped-def]
     own = table.profiles[0] if table.profiles else "smoke"
-    spec = Resolver(SHIPPED, SHIPPED.profile(own), Workspace()).draft(table, row)
-    assert spec is not None
-    assert spec.run_id == type(spec).model_validate_json(spec.canonical()).run_id
+    for each in table.at_its_rates(row):
+        spec = Resolver(SHIPPED, SHIPPED.profile(own), Workspace()).draft(table, each)
+        assert spec is not None
+        assert spec.run_id == type(spec).model_validate_json(spec.canonical()).run_id
 
 
 def test_a_users_things_stand_beside_the_shipped_ones(folder: Path) -> None:
