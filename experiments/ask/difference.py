@@ -16,11 +16,11 @@ from experiments.errors import CorruptRecordError, SsaError
 from experiments.files import parsed_json, read_bounded
 from experiments.judge.comparability import comparable
 from experiments.nested import ABSENT, Difference, differences, flat_differences, flatten
+from experiments.store.exports import MOST_OF_A_TABLE
 from experiments.store.records import Record
 from experiments.store.store import Store
 
 EQUAL, DIFFERENT, LACKING = 0, 1, 3
-MOST_OF_A_TABLE = 64 << 20  # bytes
 SHOWN = 12  # lines of one kind that are printed
 #: of an exported row: where it was made, not what it says
 ORIGIN = ("run_ids", "stale", "absent", "runs")

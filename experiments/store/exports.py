@@ -9,7 +9,7 @@ from experiments.declare.figure import DEFAULT_PROFILE
 from experiments.files import parsed_json, read_bounded
 
 FOLDER = "tables"  # in a folder of results
-MOST_BYTES = 1 << 26  # of an exported table: some 1,000 rows with all that is said of each
+MOST_OF_A_TABLE = 64 << 20  # bytes: some 1,000 rows with all that is said of each
 
 
 def table_stem(name: str) -> str:
@@ -34,7 +34,7 @@ def exported_seeds(results: Path, table: str, profile: str) -> tuple[int, ...]:
     """
     try:
         path = results / FOLDER / f"{stem_of(table, profile)}.json"
-        document = parsed_json(read_bounded(path, MOST_BYTES))
+        document = parsed_json(read_bounded(path, MOST_OF_A_TABLE))
         return tuple(int(seed) for seed in document["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
