@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from rich.table import Table as RichTable
 
 from experiments.declare.lookup import find_row
 from experiments.declare.run_spec import RunSpec
+from experiments.declare.table import Table
 from experiments.errors import UnclearNameError, UnknownNameError
 from experiments.files import parsed_json, read_bounded
 from experiments.nested import Difference, flat_differences, flatten
-from experiments.plan.plan import PlannedRun, look_up
+from experiments.plan.plan import PlannedCell, PlannedRun, look_up
 from experiments.plan.request import Request
 from experiments.plan.resolve import Blocked
 from experiments.store.merge import variants_of
@@ -78,8 +79,14 @@ def _by_cell(call: Request, reference: str) -> RunSpec | Blocked:
         raise UnclearNameError(
             f"'{reference}' is not TABLE/ROW/SEED, as in table8/full/0; `list` shows the tables."
         )
-    table = call.registry.table(parts[0])
-    return call.resolver.resolve(table, find_row(table, parts[1]), int(parts[2]))
+    table, seed = call.registry.table(parts[0]), int(parts[2])
+    row = find_row(table, parts[1])
+    if not row.rate_from:
+        return call.resolver.resolve(table, row, seed)
+    asked = replace(call, seeds=tuple(dict.fromkeys((*call.seeds, seed))))
+    cells = {(cell.row, cell.seed): cell for cell in _choosing(asked, table)}
+    cell = cells[row.id, seed]
+    return cell.run.spec if cell.run else Blocked(cell.reasons)
 
 
 def _planned(call: Request) -> list[tuple[str, RunSpec]]:
@@ -91,7 +98,18 @@ def _planned(call: Request) -> list[tuple[str, RunSpec]]:
         for row in table.rows
         for seed, spec in zip(call.seeds, resolver.resolve_seeds(table, row, call.seeds))
         if isinstance(spec, RunSpec)
+    ] + [
+        (f"{table.name}/{cell.row}/{cell.seed}", cell.run.spec)
+        for table in call.registry.tables.values()
+        for cell in _choosing(call, table)
+        if cell.run
     ]
+
+
+def _choosing(call: Request, table: Table) -> list[PlannedCell]:
+    """The cells of a table's rows whose rate is chosen from what is stored."""
+    choosing = {row.id for row in table.rows if row.rate_from}
+    return [cell for cell in call.plan([table]).cells if cell.row in choosing] if choosing else []
 
 
 def _users(

@@ -118,7 +118,8 @@ class Resolver:
         profile = self.profile
         if row.training.from_scratch is not False or profile.from_scratch:
             return None
-        if profile.model_size == PAPER_SIZE:
+        pretrained = profile.training is not None and not profile.training.from_scratch
+        if profile.model_size == PAPER_SIZE or pretrained:  # its size fits them, as it says itself
             return None
         return (
             "The row starts from pretrained weights, which fit the full-size network only, but the "

@@ -15,6 +15,7 @@ from PIL import Image
 from samples import make_areas, make_record, make_spec, put
 
 from experiments.ask.coverage import runs_of_rows
+from experiments.ask.explain import explain
 from experiments.declare.load import load_registry
 from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Table
@@ -23,6 +24,7 @@ from experiments.judge.assemble import assemble
 from experiments.judge.comparability import comparable
 from experiments.judge.ranking import marks
 from experiments.plan.plan import PastCosts, Plan, make_plan
+from experiments.plan.request import stored_request
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.show.console import plan_sentence
 from experiments.show.export import export, footnotes
@@ -222,6 +224,22 @@ def test_its_stored_runs_are_found_at_whatever_rate(folder: Path) -> None:
     make(folder, "soft", 0, 0.7)
     resolver, _ = resolver_of(folder)
     assert runs_of_rows(resolver, Store(folder / "results"))["rates", "soft"] == 1
+
+
+def test_a_run_at_a_chosen_rate_is_explained(folder: Path) -> None:
+    seeds, results = (0, 1), folder / "results"
+    call = stored_request("yard", seeds, results, folder / "data", [folder / "registry"])
+    waiting = explain(call, "rates/soft/0")
+    assert (waiting.state, waiting.reason) == (
+        "blocked",
+        "Its rate is chosen when soft-low, soft-high have their runs.",
+    )
+    chosen(folder)
+    make(folder, "soft", 0, 0.7)
+    for reference in ("rates/soft/0", specs(plan_of(folder), "soft")[0].run_id):
+        found = explain(call, reference)
+        assert found.state in ("cached", "stale")
+        assert found.used_by == ("rates/soft/0",)
 
 
 def test_only_the_rate_is_forgiven() -> None:

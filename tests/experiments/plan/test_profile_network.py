@@ -191,4 +191,12 @@ def test_a_plan_tells_its_time_before_the_first_run(workspace: Workspace) -> Non
     assert len(plan.to_do) == 7
     assert profile.run_s is not None
     assert plan.expected_s(2) == 4 * profile.run_s
-    assert plan_sentence(plan, 2).endswith("about 8 min with 2 at once.")
+    assert plan_sentence(plan, 2).endswith("about 7 min with 2 at once.")
+
+
+def test_a_row_may_ask_for_the_weights_that_its_profile_starts_from(workspace: Workspace) -> None:
+    row = STUDY.row("ssa-pretrained")
+    table = STUDY.model_copy(update={"profiles": ()})
+    spec = draft(workspace, "ccp_frozen", table, row.id)
+    assert (spec.model_size, spec.weights) == ("frozen", NETWORK)
+    assert resolver(workspace, "quick").draft(table, row) is None
