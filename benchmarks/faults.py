@@ -219,7 +219,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(record), end="")
     if given.out:
         print(record.write(given.out))
-        KeptRows(given.out, "faults", {"seed": given.seed}).end()
+        if not record.part:  # else the whole campaign takes them up
+            KeptRows(given.out, "faults", {"seed": given.seed}).end()
     sys.exit(record.exit_code)
 
 
