@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssa.datasets.base import DataError, DataSet
+
+MOST_BYTES = 1 << 28  # of what is kept of a data set: some 100 bytes a file
 
 
 def content_digest(
@@ -59,6 +62,32 @@ def unstorable_name(path: Path) -> str:
     return ""
 
 
+def _remembered(path: Path) -> dict[str, list[int | str]]:
+    """What an earlier call kept: file → size, both times, inode, digest. What is odd is left out.
+
+    An entry is believed only if it has the form of one that was written here: whatever else stands
+    there would go into a data set's digest, or end the call.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return {}
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}  # absent or damaged: hash anew
+    if not isinstance(document, dict):
+        return {}
+    return {str(key): entry for key, entry in document.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, list) or len(entry) != 5:
+        return False
+    *stamp, digest = entry
+    return all(type(number) is int for number in stamp) and (
+        isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+    )
+
+
 class _FileHashes:
     """sha256 of files under one root, remembered while size, both times and inode stay."""
 
@@ -66,12 +95,7 @@ class _FileHashes:
         self.root, self.changed = root, False
         name = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
         self.file = Path(cache_dir) / f"digest-{name}.json" if cache_dir else None
-        self.entries: dict[str, list[int | str]] = {}
-        if self.file is not None:
-            try:
-                self.entries = json.loads(self.file.read_text())
-            except (OSError, ValueError):
-                self.entries = {}  # absent or damaged: hash anew
+        self.entries = _remembered(self.file) if self.file else {}
 
     def sha256(self, path: Path, pixels: bool) -> str:
         """The digest of a file's bytes, or of the picture that it holds."""
