@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from pydantic import field_validator
+
 from experiments.declare.base import Declared
 from experiments.declare.network import NetworkConfig, Settings
 from experiments.declare.training import Evaluation, Training
@@ -33,6 +35,13 @@ class RunSpec(Declared):
     seed: int
     #: from the profile's protocol, in plain words; no part of the identity
     deviations: tuple[str, ...] = ()
+
+    @field_validator("classifier")
+    @classmethod
+    def _has_a_name(cls, classifier: Settings) -> Settings:
+        if not isinstance(classifier.get("name"), str):
+            raise ValueError("a classifier without a name")
+        return classifier
 
     def canonical(self) -> str:
         """One line of JSON with sorted keys: specs that compute the same give equal text.

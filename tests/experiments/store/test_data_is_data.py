@@ -44,7 +44,7 @@ from experiments.store.records import seal
 from experiments.store.store import Store
 from experiments.store.tensors import read_data_alone, read_tensors
 from experiments.store.workspace import Workspace
-from experiments.train.attempt import STATE, is_whole
+from experiments.train.attempt import STATE, is_whole, spec_of
 from experiments.train.trained import MissingWeightsError, read_weights
 from ssa.datasets.base import DataError
 from ssa.datasets.scenes import META
@@ -108,6 +108,18 @@ def test_no_reader_waits_or_takes_memory_for_what_is_no_file_of_ours(
             file.truncate(1 << 40)  # takes no room
     with fuzz.ending(), contextlib.suppress(*reader.own):
         reader.read(tmp_path)
+
+
+@pytest.mark.parametrize("classifier", [{}, {"name": None}, {"name": ["ssa"]}])
+def test_a_spec_without_a_classifiers_name_is_damaged(
+    tmp_path: Path, classifier: dict[str, object]
+) -> None:
+    folder = Store(tmp_path).folder("a-run")
+    folder.path.mkdir(parents=True)
+    document = make_spec().model_dump(mode="json") | {"classifier": classifier}
+    folder.spec.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="is damaged .*give the same command again"):
+        spec_of(folder)
 
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"[]", b"{}", None])
