@@ -118,7 +118,7 @@ def test_a_spec_without_a_classifiers_name_is_damaged(
     folder.path.mkdir(parents=True)
     document = make_spec().model_dump(mode="json") | {"classifier": classifier}
     folder.spec.write_text(json.dumps(document))
-    with pytest.raises(StoreError, match="is damaged .*give the same command again"):
+    with pytest.raises(StoreError, match=r"is damaged .*give the same command again"):
         spec_of(folder)
 
 
