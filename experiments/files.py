@@ -136,7 +136,7 @@ def read_bounded(path: Path, most: int) -> bytes:
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if found.st_size > most:
             raise ValueError(f"it has {found.st_size} bytes, where at most {most} are read")
-        return file.read(most)
+        return file.read(min(most, found.st_size + 1))  # read(n) takes n bytes at once
 
 
 def parsed_json(text: str | bytes, **options: Any) -> Any:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from experiments.train.config import Surroundings
 
 _PR_SET_PDEATHSIG = 1
+SPARE_BYTES = 4 << 20  # kept back for the sentence that says that memory is exhausted
 #: what a checkpoint holds, and what resuming takes up
 STATE = frozenset(
     {"meta", "state_dict", "message_hub", "optimizer", "param_schedulers", "curve", "attempts"}
@@ -168,25 +169,28 @@ def _check_description(spec: RunSpec) -> None:
 
 def _explained(folder: RunFolder, attempt: Callable[[], int]) -> int:
     """Try; whatever goes wrong is written down with a sentence, and is nobody else's problem."""
+    spare = bytearray(SPARE_BYTES)
     try:
         return attempt()
     except (KeyboardInterrupt, _Ended):
         raise
-    except SsaError as error:
-        return _fail(folder, sentence_of(error))
-    except MemoryError:
-        return _fail(folder, _too_large(folder))
-    except OSError as error:
-        if is_exhausted(error):
-            return _fail(folder, _too_large(folder))
-        return _fail(folder, disk_sentence(error, Path(error.filename or folder.path)))
-    except SystemExit as error:  # a user's code may say so: this process has codes of its own
-        return _fail(folder, f"{own_line(error)}The code left the training process by sys.exit().")
     except BaseException as error:  # noqa: BLE001  the process's own boundary: recorded, then over
-        if is_exhausted(error):
-            return _fail(folder, _too_large(folder))
-        text = " ".join(str(error).split())[:300]
-        return _fail(folder, f"{own_line(error)}{type(error).__name__}: {text}")
+        if not is_exhausted(error):
+            return _fail(folder, _reason(error, folder))
+        del spare
+        traceback.clear_frames(error.__traceback__)  # what fills the memory hangs on them
+        return _fail(folder, _too_large(folder))
+
+
+def _reason(error: BaseException, folder: RunFolder) -> str:
+    if isinstance(error, SsaError):
+        return sentence_of(error)
+    if isinstance(error, OSError):
+        return disk_sentence(error, Path(error.filename or folder.path))
+    if isinstance(error, SystemExit):  # a user's code may say so: this process has its own codes
+        return f"{own_line(error)}The code left the training process by sys.exit()."
+    text = " ".join(str(error).split())[:300]
+    return f"{own_line(error)}{type(error).__name__}: {text}"
 
 
 def _too_large(folder: RunFolder) -> str:

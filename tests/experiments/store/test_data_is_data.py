@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -441,3 +442,14 @@ def test_nesting_without_end_is_a_sentence(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         read_bounded(tmp_path, 10)
+
+
+def test_a_bound_is_no_memory_taken(tmp_path: Path) -> None:
+    """A run whose memory is exhausted still reads its spec, to say what did not fit."""
+    (tmp_path / "small").write_bytes(b"{}")
+    tracemalloc.start()
+    try:
+        assert read_bounded(tmp_path / "small", 64 << 20) == b"{}"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
