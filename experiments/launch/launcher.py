@@ -33,8 +33,8 @@ class Resources:
     threads: int = 1  # of each process
     loading: Loading = field(default_factory=Loading)
     packed: Path | None = None  # where packed images are kept; None: they are not packed
-    features: Path | None = None  # where those of frozen networks are kept; None: they are not
     checkpoint_every_s: float = 60.0
+    features: Path | None = None  # where those of frozen networks are kept; None: they are not
 
 
 @dataclass(frozen=True)

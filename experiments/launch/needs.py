@@ -36,6 +36,7 @@ PROFILES: Mapping[str, Needs] = {
     "quick": Needs(memory_gb=4.0, hours=1.0),
     "camvid": Needs(memory_gb=8.0, hours=6.0),
     "ccp": Needs(memory_gb=6.0, hours=1.0),
+    "ccp_frozen": Needs(memory_gb=6.0, hours=1.0),
     "voc": Needs(memory_gb=8.0, hours=1.0),
     "camvid_full": Needs(gpus=1, threads=2, memory_gb=32.0, hours=24.0),
     "paper": Needs(gpus=1, threads=2, memory_gb=48.0, hours=48.0),

@@ -71,7 +71,7 @@ def _remembered(path: Path) -> dict[str, list[int | str]]:
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return {}
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return {}  # absent or damaged: hash anew
     if not isinstance(document, dict):

@@ -14,7 +14,7 @@ from experiments.declare.run_spec import RunSpec
 from experiments.declare.table import Table
 from experiments.declare.training import TrainingOverrides
 from experiments.errors import RegistryError
-from experiments.plan.plan import make_plan
+from experiments.plan.plan import PastCosts, make_plan
 from experiments.plan.request import Request, without_weights
 from experiments.plan.resolve import Blocked, Resolver
 from experiments.show.console import plan_sentence
@@ -187,9 +187,10 @@ def test_a_plan_tells_its_time_before_the_first_run(workspace: Workspace) -> Non
     )
     request = Request(REGISTRY, profile, (0,), workspace, 2, "cpu")
     table = REGISTRY.table("table8")
-    plan = make_plan([table], request.resolver, (0,), Store(workspace.results), request.costs)
-    assert len(plan.to_do) == 7
     assert profile.run_s is not None
+    costs = PastCosts([Store(workspace.results)], {profile.name: profile.run_s})  # none is shipped
+    plan = make_plan([table], request.resolver, (0,), Store(workspace.results), costs)
+    assert len(plan.to_do) == 7
     assert plan.expected_s(2) == 4 * profile.run_s
     assert plan_sentence(plan, 2).endswith("about 7 min with 2 at once.")
 
