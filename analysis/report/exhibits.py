@@ -49,20 +49,27 @@ def figures(
     results: Path,
     records: Mapping[str, Record],
 ) -> tuple[FigureView, ...]:
-    """Every declared figure in every profile, with its picture where it has been drawn."""
+    """Every declared figure in every profile, with its picture where it has been drawn.
+
+    One without rows is the same in every profile: its picture stands in the first.
+    """
     named = [registry.profile(profile.name) for profile in profiles]
     resolvers = [Resolver(registry, profile, Workspace(results)) for profile in named]
     return tuple(
-        _figure(figure, resolver, records)
+        _figure(figure, resolver, records, resolvers[0].profile.name)
         for resolver in resolvers
         for figure in sorted(registry.figures.values(), key=lambda f: (f.number or 99, f.name))
     )
 
 
-def _figure(figure: Figure, resolver: Resolver, records: Mapping[str, Record]) -> FigureView:
+def _figure(
+    figure: Figure, resolver: Resolver, records: Mapping[str, Record], first: str
+) -> FigureView:
     profile = resolver.profile.name
     path = resolver.workspace.results / "figures" / f"{figure.stem(profile)}.png"
     drawn, damage = path.is_file(), ""
+    if not figure.rows and profile != first:
+        drawn, damage = False, f"The same in every profile: it stands in {first}."
     picture: str | None = None
     width = height = 0
     if drawn:
