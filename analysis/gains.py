@@ -14,8 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.style import BLUE, PNG_DPI
-from experiments.ask.difference import MOST_OF_A_TABLE
-from experiments.files import parsed_json, read_bounded
+from experiments.store.exports import read_table
 
 COLUMN_INCHES = 6.3
 ROW_INCHES = 0.36
@@ -60,7 +59,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="where to: .png, .pdf or .svg")
     options = parser.parse_args()
     try:
-        document = parsed_json(read_bounded(options.table, MOST_OF_A_TABLE))
+        document = read_table(options.table)
     except (OSError, ValueError) as error:
         raise SystemExit(
             f"Error: cannot read {options.table} ({error}); `./run_all.sh export TABLE` writes it."

@@ -23,13 +23,11 @@ from analysis.captions import WRAP, setting
 from analysis.kinds import Drawn, draw
 from analysis.reading import Material, read_material
 from analysis.style import lay_out
-from experiments.ask.difference import MOST_OF_A_TABLE
 from experiments.declare.figure import DEFAULT_PROFILE
 from experiments.declare.load import load_registry
 from experiments.errors import StoreError
-from experiments.files import parsed_json, read_bounded
 from experiments.plan.resolve import Resolver
-from experiments.store.exports import table_stem
+from experiments.store.exports import read_table, table_stem
 from experiments.store.records import Record
 from experiments.store.store import Store
 from experiments.store.workspace import DEFAULT_RESULTS, HOME, REFERENCE, Workspace
@@ -91,7 +89,7 @@ class Chosen:
         suffix = "" if self.profile == DEFAULT_PROFILE else f"-{self.profile}"
         path = self.results / "tables" / f"{table_stem(table)}{suffix}.json"
         try:
-            document: dict[str, Any] = parsed_json(read_bounded(path, MOST_OF_A_TABLE))
+            document: dict[str, Any] = read_table(path)
         except FileNotFoundError:
             raise StoreError(
                 f"{table} has not been made yet; `./run_all.sh {table} {self.options}` does it."

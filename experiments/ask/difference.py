@@ -13,10 +13,9 @@ from rich.table import Table as RichTable
 
 from experiments.declare.network import check_size
 from experiments.errors import CorruptRecordError, SsaError
-from experiments.files import parsed_json, read_bounded
 from experiments.judge.comparability import comparable
 from experiments.nested import ABSENT, Difference, differences, flat_differences, flatten
-from experiments.store.exports import MOST_OF_A_TABLE
+from experiments.store.exports import read_table
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -204,7 +203,7 @@ def _exports(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 def _exported_rows(path: Path) -> dict[str, dict[str, Any]] | None:
     """Row id → column → value; None: not a table of ours."""
     try:
-        rows = parsed_json(read_bounded(path, MOST_OF_A_TABLE))["rows"]
+        rows = read_table(path)["rows"]
         return {
             str(row["row"]): check_size({key: row[key] for key in row if key not in ORIGIN})
             for row in rows

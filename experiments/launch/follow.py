@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.declare.run_spec import RunSpec
-from experiments.files import read_bounded
 from experiments.nested import flatten
 from experiments.store.folder import RunFolder
 from experiments.store.progress import read_progress
-from experiments.store.store import MOST_OF_A_RECORD, Store
+from experiments.store.store import Store, read_spec
 
 if TYPE_CHECKING:
     from mmengine.visualization import BaseVisBackend
@@ -129,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     """Follow the run whose folder is given."""
     place, service, out = arguments
     folder = RunFolder(Path(place))
-    spec = RunSpec.model_validate_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
+    spec = read_spec(folder)
     backend: Any = make_backend(service, Path(out), spec)
     follow(folder, backend, _while_input_lasts())
     if service == "wandb":

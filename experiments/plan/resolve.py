@@ -231,7 +231,7 @@ class Resolver:
         purpose = "scores" if row.split == scored else "trains"
         return (
             f"The row chooses on the split {row.split}, on which the profile {self.profile.name} "
-            f"{purpose} as well; run it with --profile ccp."
+            f"{purpose} as well; run it in a profile that does neither there."
         )
 
     def _settings(self, card: ModelCard, choice: DataChoice, row: Row) -> Settings:

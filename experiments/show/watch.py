@@ -13,9 +13,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from experiments.declare.run_spec import RunSpec
 from experiments.errors import SsaError
-from experiments.files import read_bounded
 from experiments.launch.slurm import read_submission
 from experiments.launch.slurm_queue import QueuedJob, SlurmQueue, cluster_name
 from experiments.plan.estimate import makespan
@@ -24,7 +22,7 @@ from experiments.show.console import show_duration
 from experiments.store.folder import RunFolder
 from experiments.store.lock import is_locked, owner_of
 from experiments.store.progress import read_progress
-from experiments.store.store import MOST_OF_A_RECORD, Store
+from experiments.store.store import Store, read_spec
 
 EVERY_S = 2.0
 
@@ -104,8 +102,7 @@ class RunWatch:
 
     def _expected_s(self, folder: RunFolder) -> float | None:
         try:
-            raw = read_bounded(folder.spec, MOST_OF_A_RECORD)
-            return self._costs.of(RunSpec.model_validate_json(raw))
+            return self._costs.of(read_spec(folder))
         except (OSError, ValueError):
             return None
 

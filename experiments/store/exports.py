@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from experiments.declare.figure import DEFAULT_PROFILE
 from experiments.files import parsed_json, read_bounded
@@ -24,6 +25,20 @@ def stem_of(table: str, profile: str) -> str:
     return name if profile == DEFAULT_PROFILE else f"{name}-{profile}"
 
 
+def read_table(path: Path) -> Any:
+    """What an exported table's JSON says.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is no JSON, or larger than a table may be.
+    """
+    return parsed_json(read_bounded(path, MOST_OF_A_TABLE))
+
+
 def exported_seeds(results: Path, table: str, profile: str) -> tuple[int, ...]:
     """The seeds that a table's last export was made with; none where there is no export.
 
@@ -33,8 +48,7 @@ def exported_seeds(results: Path, table: str, profile: str) -> tuple[int, ...]:
         profile: its name.
     """
     try:
-        path = results / FOLDER / f"{stem_of(table, profile)}.json"
-        document = parsed_json(read_bounded(path, MOST_OF_A_TABLE))
+        document = read_table(results / FOLDER / f"{stem_of(table, profile)}.json")
         return tuple(int(seed) for seed in document["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()

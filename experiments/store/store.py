@@ -56,6 +56,16 @@ MOST_CLASSES = 1 << 16
 _NO_NAME = re.compile(r"[/\\\0]|^\.{0,2}$")
 
 
+def read_spec(folder: RunFolder) -> RunSpec:
+    """What is to be run in a folder, as its file has it.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is no spec, or larger than one may be.
+    """
+    return RunSpec.model_validate_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
+
+
 class Store:
     """Reads and writes runs below one results folder.
 

@@ -24,7 +24,7 @@ import experiments.train.listening  # noqa: F401  before all else of ours
 from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import RegistryError, SsaError, StoreError, sentence_of
-from experiments.files import disk_sentence, read_bounded, write_atomically
+from experiments.files import disk_sentence, write_atomically
 from experiments.store.folder import RunFolder
 from experiments.store.loaded import watch
 from experiments.store.lock import run_lock
@@ -32,7 +32,7 @@ from experiments.store.notice import tell
 from experiments.store.progress import read_progress
 from experiments.store.provenance import remember_code
 from experiments.store.records import Failure, now
-from experiments.store.store import MOST_OF_A_RECORD, Store
+from experiments.store.store import Store, read_spec
 from experiments.store.tensors import read_data_alone, read_tensors
 from experiments.train.exit_codes import BUSY, UNWRITABLE
 from experiments.train.memory import is_exhausted, memory_sentence
@@ -137,7 +137,7 @@ def spec_of(folder: RunFolder) -> RunSpec:
         StoreError: the folder's spec is damaged, or another run's.
     """
     try:
-        spec = RunSpec.model_validate_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
+        spec = read_spec(folder)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(
@@ -196,7 +196,7 @@ def _reason(error: BaseException, folder: RunFolder) -> str:
 def _too_large(folder: RunFolder) -> str:
     """What of this run did not fit into memory."""
     try:
-        spec = RunSpec.model_validate_json(read_bounded(folder.spec, MOST_OF_A_RECORD))
+        spec = read_spec(folder)
     except (OSError, ValueError):
         return "Memory is exhausted; give the same command again with `--jobs 1`."
     return memory_sentence(spec.training, int(os.environ.get("WORLD_SIZE", "1")))
