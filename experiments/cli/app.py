@@ -298,9 +298,8 @@ def bench(
     known = sorted(path.stem for path in sources if "\ndef main(" in path.read_text("utf-8"))
     if name not in known:
         raise UnknownNameError("benchmark", name, known)
-    command = module_command(f"benchmarks.{name}", *context.args)
-    if not {"--help", "--out"} & set(context.args):
-        command += ["--out", str(results.resolve() / "benchmarks")]
+    out = str(results.resolve() / "benchmarks")  # before the call's own, of which the last holds
+    command = module_command(f"benchmarks.{name}", "--out", out, *context.args)
     raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
 
 
@@ -427,9 +426,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line; a user's error is one sentence on standard error."""
     print_what_can_be_printed()  # a locale may lack "–"
-    for number in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does, whatever is under way
-        if signal.getsignal(number) == signal.SIG_DFL:  # under nohup a terminal may close
-            signal.signal(number, _interrupt)
+    # end as Ctrl-C does, whatever is under way; under nohup a terminal may close
+    asked = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in asked:
+        signal.signal(number, _interrupt)
     try:
         completion.answer_shells()
         code = app(
@@ -451,6 +451,8 @@ def main() -> None:
         code = _say(text, USAGE) if text else 0  # no arguments: the help has been printed
     except (typer.Abort, KeyboardInterrupt):
         code = _say("Interrupted; the same command goes on where it stopped.", INTERRUPTED)
+    for number in asked:  # all is done: what Python tears down now is no reason for another code
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code or 0)
 
 

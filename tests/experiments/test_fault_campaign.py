@@ -16,7 +16,7 @@ from lab import Lab, environment, fill, finished, requires_tmpfs
 from benchmarks import disturbed, faults, fuzz, kept_rows
 from benchmarks.disturbed import Campaign, Try, UntriedError, unclear
 from benchmarks.record import Clock, read
-from experiments.machine import module_command
+from experiments.machine import PROJECT, module_command
 from experiments.store.records import seal, unseal
 
 
@@ -223,6 +223,19 @@ def test_sigterm_is_answered_before_anything_trains(tmp_path: Path) -> None:
     assert said.returncode == 130, said
     assert "Interrupted; the same command goes on where it stopped." in said.stderr
     assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_asks_a_finished_command_to_end_changes_nothing(number: int) -> None:
+    """While Python tears down, which takes a while where torch was imported."""
+    code = (
+        "import atexit, os, sys; from experiments.cli.app import main; "
+        f"atexit.register(os.kill, os.getpid(), {int(number)}); sys.argv = ['x', 'list']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- fuzz -----------------------------------------------------------------------------------------
