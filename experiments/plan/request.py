@@ -126,12 +126,15 @@ class Request:
             self.deviations,
             stored=StoredRows([self.store]),
         )
-        costs = PastCosts([self.store])
-        plans = (
-            make_plan([t], resolver, self.looking_at(t).seeds, self.store, costs, to_train=False)
-            for t in tables
-        )
-        return Plan(tuple(table for plan in plans for table in plan.tables))
+        alike: dict[tuple[int, ...], list[Table]] = {}  # a run that several have is looked up once
+        for table in tables:
+            alike.setdefault(self.looking_at(table).seeds, []).append(table)
+        planned = {
+            each.table.name: each
+            for seeds, some in alike.items()
+            for each in make_plan(some, resolver, seeds, self.store, to_train=False).tables
+        }
+        return Plan(tuple(planned[table.name] for table in tables))
 
     def looking_at(self, table: Table) -> Request:
         """This call with the seeds that it shows of a table which nothing is trained for.
