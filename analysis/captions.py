@@ -27,6 +27,11 @@ def caption(material: Material, note: str) -> str:
         paragraphs += [
             runs_sentence(line, material.differing_settings(line)) for line in material.lines
         ]
+    if not material.drawing.pictures:
+        paragraphs.append(
+            "Without the photographs, which may not be passed on with the figure; `./run_all.sh "
+            "extract` with --pictures keeps them, where the data and the weights are."
+        )
     paragraphs += [f"Missing: {sentence}" for sentence in material.drawing.missing]
     return "\n".join(textwrap.fill(text, WRAP, break_on_hyphens=False) for text in paragraphs) + (
         "\n"

@@ -26,6 +26,7 @@ from analysis.style import (
     dots,
     hide_axes,
     outline,
+    paint,
     pictures_and_spaces,
 )
 from analysis.tsne import FIXED_STAR_SIZE, STAR_SIZE, feature_space, fixed_of
@@ -139,18 +140,20 @@ def draw(material: Material) -> Drawn:
     name = base.provenance.class_names[focus]
     lines = 1 if style == "text" else 2
     figure, picture_axes, cloud_axes = pictures_and_spaces(
-        style, base.images[images[0]].image.shape, len(images), len(clouds), lines
+        style, base.images[images[0]].label.shape, len(images), len(clouds), lines
     )
     for place, (axes, number) in enumerate(zip(picture_axes, images)):
         image = base.images[number]
-        axes.imshow(image.image)
+        truth = paint(image.label, base.provenance.palette)
+        axes.imshow(truth if image.image is None else image.image)
         outline(axes, image.label == focus)
         colour, _ = LOOKS[place % len(LOOKS)]
         hide_axes(axes)
         for spine in axes.spines.values():
             spine.set_color(colour)
             spine.set_linewidth(1.6)
-        axes.set_title(f"Image {place + 1}", pad=2, fontsize=6)
+        what = "Truth of image" if image.image is None else "Image"
+        axes.set_title(f"{what} {place + 1}", pad=2, fontsize=6)
     for axes, cloud in zip(cloud_axes, clouds):
         draw_cloud(axes, cloud)
     figure.legend(

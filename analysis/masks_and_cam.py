@@ -23,12 +23,14 @@ IGNORED = 255
 MOST_IN_LEGEND = 18
 
 
-def overlay(image: NDArray[np.uint8], cam: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """A Grad-CAM (h, w) of 0 … 1 over the grey image (H, W, 3)."""
-    height, width = image.shape[:2]
+def overlay(image: InspectedImage, cam: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """A Grad-CAM (h, w) of 0 … 1 over the grey image (H, W, 3); alone where that is not kept."""
+    height, width = image.label.shape
     large = np.clip(cv2.resize(cam.astype(np.float32), (width, height)), 0, 1)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float64)
     heat = matplotlib.colormaps[CAM_MAP](large)[..., :3] * 255.0
+    if image.image is None:
+        return np.rint(heat).astype(np.uint8)
+    grey = cv2.cvtColor(image.image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float64)
     return np.rint((1 - CAM_SHARE) * grey + CAM_SHARE * heat).astype(np.uint8)
 
 
@@ -48,11 +50,12 @@ def draw(material: Material) -> Drawn:
     numbers = [number for number in wanted if number < len(base.images)]
     style = material.drawing.style
     palette, names = base.provenance.palette, base.provenance.class_names
-    views = 2 + 2 * len(runs)
+    photographs = 1 if base.pictured else 0
+    views = photographs + 1 + 2 * len(runs)
     present = _present(runs, numbers)
     legend_columns = 9 if style == "text" else 4
     shape = (len(numbers), views) if style == "text" else (views, len(numbers))
-    ratio = base.images[0].image.shape[0] / base.images[0].image.shape[1]
+    ratio = base.images[0].label.shape[0] / base.images[0].label.shape[1]
     margin = 0.34 + 0.14 * -(-len(present) // legend_columns)
     side = (WIDTH_INCHES[style] - 0.2) / shape[1]
     figure = new_figure(style, side * ratio * shape[0] + margin, tight=True)
@@ -61,14 +64,15 @@ def draw(material: Material) -> Drawn:
     rows = []
     for image_axes, number in zip(by_image, numbers):
         image = base.images[number]
-        pictures = [image.image, paint(image.label, palette)]
+        pictures = [] if image.image is None else [image.image]
+        pictures.append(paint(image.label, palette))
         pictures += [paint(run.images[number].prediction, palette) for run in runs]
         for run in runs:
             cam = run.images[number].cam
-            pictures.append(overlay(image.image, np.zeros((1, 1)) if cam is None else cam))
+            pictures.append(overlay(image, np.zeros((1, 1)) if cam is None else cam))
         for place, (axes, picture) in enumerate(zip(image_axes, pictures)):
             axes.imshow(picture)
-            if place in (0, 1) or place >= 2 + len(runs):
+            if not photographs + 1 <= place < photographs + 1 + len(runs):  # not on the masks
                 outline(axes, image.label == image.focus_class)
             hide_axes(axes)
         for line, run in zip(material.lines, runs):
@@ -76,7 +80,7 @@ def draw(material: Material) -> Drawn:
             rows.append((image.name, names[image.focus_class], line.label, iou, right))
     labels = [line.label for line in material.lines]
     titles = [
-        "Image",
+        *["Image"][:photographs],
         "Truth",
         *(f"{label}:\nmask" for label in labels),
         *(f"{label}:\nGrad-CAM" for label in labels),

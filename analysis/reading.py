@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.draw.drawing import Drawing, read_drawing
-from experiments.draw.inspection import RunInspection, read_inspection
+from experiments.draw.inspection import RunInspection, read_inspection, without_pictures
 from experiments.errors import StoreError
 from experiments.store.areas import ImageAreas
 from experiments.store.distances import FeatureDistances, read_distances
@@ -117,6 +117,8 @@ def read_material(description: Path) -> Material:
             raise StoreError(
                 f"{run.run_id} has not been extracted; `./run_all.sh extract {run.run_id}` does it."
             )
+        if inspection is not None and not drawing.pictures:
+            inspection = without_pictures(inspection)  # of all lines where it is of one
         made = json.dumps(record.spec.dataset_settings, sort_keys=True)
         found.setdefault((run.label, record.spec.dataset, made), []).append((record, inspection))
         baselines[run.label] = run.baseline

@@ -178,10 +178,11 @@ def draw_panels(
         number: of the chosen image.
         style: width.
     """
-    shape = inspections[0].images[number].image.shape
+    image = inspections[0].images[number]
+    photographs = 0 if image.image is None else 1
     lines = 1 if style == "text" else 2
     figure, picture_axes, space_axes = pictures_and_spaces(
-        style, shape, 2 + len(inspections), len(panels), lines
+        style, image.label.shape, photographs + 1 + len(inspections), len(panels), lines
     )
     draw_pictures(picture_axes, inspections, titles, number)
     for axes, panel in zip(space_axes, panels):
@@ -201,11 +202,12 @@ def draw_panels(
 def draw_pictures(
     all_axes: Sequence[Axes], inspections: Sequence[RunInspection], titles: Sequence[str], n: int
 ) -> None:
-    """Image with the outline of its focus class, truth, and each run's mask."""
+    """Image, if it is kept, and truth with the outline of its focus class, and each run's mask."""
     image, palette = inspections[0].images[n], inspections[0].provenance.palette
-    pictures = [image.image, paint(image.label, palette)]
-    pictures += [paint(i.images[n].prediction, palette) for i in inspections]
-    for axes, picture, title in zip(all_axes, pictures, ["Image", "Truth", *titles]):
+    shown = [] if image.image is None else [("Image", image.image)]
+    shown.append(("Truth", paint(image.label, palette)))
+    masks = [paint(i.images[n].prediction, palette) for i in inspections]
+    for axes, (title, picture) in zip(all_axes, [*shown, *zip(titles, masks)]):
         axes.imshow(picture)
         outline(axes, image.label == image.focus_class)
         axes.set_title(title, pad=2, fontsize=6)

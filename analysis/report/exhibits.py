@@ -157,12 +157,11 @@ class Scenes:
         provenance = seen[0].inspection.provenance
         palette, names = provenance.palette, provenance.class_names
         label = reduced(image.label, LONGEST_SCENE_PX)
-        pixels = reduced(image.image, LONGEST_SCENE_PX)
-        truth, shown = self._kept(mask(label, palette)), self._kept(photo(pixels))
-        layers = [
-            LayerView("image", "image", "Image", shown, None, None, None),
-            LayerView("truth", "truth", "Truth", truth, None, None, None),
-        ]
+        truth = self._kept(mask(label, palette))
+        layers = [LayerView("truth", "truth", "Truth", truth, None, None, None)]
+        if image.image is not None:
+            shown = self._kept(photo(reduced(image.image, LONGEST_SCENE_PX)))
+            layers.insert(0, LayerView("image", "image", "Image", shown, None, None, None))
         occurring = set(np.unique(label))
         for one in seen:
             there = next((i for i in one.inspection.images if i.name == image.name), None)
@@ -177,8 +176,8 @@ class Scenes:
             profile=profile,
             dataset=provenance.dataset,
             network=model,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
+            width=label.shape[1],
+            height=label.shape[0],
             layers=tuple(layers),
             legend=tuple(
                 (names[k], "#{:02x}{:02x}{:02x}".format(*palette[k]))

@@ -219,12 +219,20 @@ def figures(request: Request, style: StyleOption = None) -> None:
 def extract(
     request: Request,
     item: Annotated[str, typer.Argument(metavar="RUN|ITEM", help="A run's id, figure or table.")],
+    pictures: Annotated[
+        bool | None,
+        typer.Option(
+            "--pictures/--without-pictures",
+            help="Keep the chosen images themselves, or only what a network makes of them, for "
+            "data that may not be passed on. Default: as they are; with them at first.",
+        ),
+    ] = None,
 ) -> None:
     """Keep what figures need of finished runs (needs their weights and data, once)."""
     from experiments.draw.draw import extract_item
     from experiments.show.console import make_console
 
-    raise typer.Exit(extract_item(request, item, make_console()))
+    raise typer.Exit(extract_item(request, item, make_console(), pictures))
 
 
 @app.command("list")

@@ -16,7 +16,12 @@ from experiments.declare.figure import Figure, FigureRow, Style
 from experiments.declare.profile import DataChoice
 from experiments.declare.table import Table
 from experiments.draw.drawing import Drawing, DrawnRun, is_drawn, write_drawing
-from experiments.draw.inspection import InspectionError, read_inspection
+from experiments.draw.inspection import (
+    InspectionError,
+    read_inspection,
+    without_pictures,
+    write_inspection,
+)
 from experiments.errors import CorruptRecordError, SsaError, UnknownNameError, sentence_of
 from experiments.machine import module_command, search_path
 from experiments.plan.data import locate
@@ -95,8 +100,14 @@ def draw_stored(
     return INCOMPLETE if gaps else COMPLETE
 
 
-def extract_item(call: Request, item: str, console: Console) -> int:
+def extract_item(call: Request, item: str, console: Console, pictures: bool | None = None) -> int:
     """Extract one run, or all runs of a figure or table that have a record; the exit code.
+
+    Args:
+        call: profile, seeds, folders.
+        item: a run's id, a figure or a table.
+        console: what was extracted and what is missing is printed there.
+        pictures: whether the chosen images are kept; None: as it is, with them where it is made.
 
     Raises:
         UnknownNameError: neither a run nor an item.
@@ -106,7 +117,9 @@ def extract_item(call: Request, item: str, console: Console) -> int:
     if item in runs:
         record = call.store.read(item)
         assert record is not None
-        _say_extracted(console, item, inspect(call, record, measured=_remeasurable(call, record)))
+        measured = _remeasurable(call, record)
+        made = inspect(call, record, measured=measured, pictures=pictures)
+        _say_extracted(console, item, made)
         return COMPLETE
     if item in call.registry.figures:
         figure = call.registry.figure(item)
@@ -129,7 +142,8 @@ def extract_item(call: Request, item: str, console: Console) -> int:
             continue
         done.add(record.run_id)
         try:
-            made = inspect(call, record, measured=_remeasurable(call, record))
+            measured = _remeasurable(call, record)
+            made = inspect(call, record, measured=measured, pictures=pictures)
             _say_extracted(console, record.run_id, made)
         except SsaError as error:
             console.print(escape(f"missing: {sentence_of(error)}"), soft_wrap=True)
@@ -148,7 +162,12 @@ def _say_extracted(console: Console, run_id: str, made: bool) -> None:
 
 
 def inspect(
-    call: Request, record: Record, *, inspected: bool = True, measured: bool = False
+    call: Request,
+    record: Record,
+    *,
+    inspected: bool = True,
+    measured: bool = False,
+    pictures: bool | None = None,
 ) -> bool:
     """See to it that what figures need of a run is stored; whether it had to be made.
 
@@ -157,13 +176,18 @@ def inspect(
         record: of the run.
         inspected: whether its inspection is needed.
         measured: whether the distances of its features are.
+        pictures: whether its inspection is to have the chosen images; None: as it is.
 
     Raises:
         SsaError: it must be made, and weights or data are not there or not the record's.
     """
     try:
-        lacks = inspected and read_inspection(call.store, record) is None
+        kept = read_inspection(call.store, record) if inspected else None
+        lacks = inspected and (kept is None or (pictures is True and not kept.pictured))
         lacks = lacks or (measured and read_distances(call.store, record) is None)
+        if not lacks and kept is not None and kept.pictured and pictures is False:
+            write_inspection(call.store, without_pictures(kept))
+            return True
         if not lacks:
             return False
     except (InspectionError, CorruptRecordError):
@@ -181,7 +205,7 @@ def inspect(
         )
     from experiments.draw.extract import extract
 
-    extract(record, call.store, data.root, call.device_here, measured=measured)
+    extract(record, call.store, data.root, call.device_here, measured=measured, pictures=pictures)
     return True
 
 
@@ -216,6 +240,7 @@ def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | Non
     plan = seeded.plan(figure_tables(seeded, figure))
     runs: dict[tuple[str, str], DrawnRun] = {}
     missing: dict[str, None] = {}
+    pictures = True
     for row in figure.rows:
         for seed in seeded.seeds:
             record, reason = stored.of(plan, row.run, seed)
@@ -228,6 +253,9 @@ def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | Non
                 except SsaError as error:
                     missing[sentence_of(error)] = None
                     continue
+            if figure.inspected:
+                kept = read_inspection(call.store, record)
+                pictures = pictures and kept is not None and kept.pictured
             runs.setdefault((row.label, record.run_id), _drawn(row, seed, record))
     return Drawing(
         figure=figure,
@@ -235,6 +263,7 @@ def gather(call: Request, figure: Figure, stored: StoredRuns, style: Style | Non
         style=style or figure.style,
         runs=tuple(runs.values()),
         missing=tuple(_portable(sentence, call.workspace) for sentence in missing),
+        pictures=pictures,
     )
 
 

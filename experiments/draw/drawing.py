@@ -34,6 +34,8 @@ class Drawing(Stored):
     style: Style
     runs: tuple[DrawnRun, ...]
     missing: tuple[str, ...]  # what should have been drawn and could not, one sentence each
+    #: whether every run's chosen images are at hand; see `extract --without-pictures`
+    pictures: bool = True
 
     @property
     def stem(self) -> str:

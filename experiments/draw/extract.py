@@ -25,6 +25,7 @@ from experiments.draw.inspection import (
     InspectionProvenance,
     RunInspection,
     read_inspection,
+    without_pictures,
     write_inspection,
 )
 from experiments.draw.regions import ObjectAreas, RegionAreas, object_areas, ring_areas
@@ -56,7 +57,13 @@ TOLERANCE_SHARE = 0.02
 
 
 def extract(
-    record: Record, store: Store, data: Path, device: str = "cpu", *, measured: bool = False
+    record: Record,
+    store: Store,
+    data: Path,
+    device: str = "cpu",
+    *,
+    measured: bool = False,
+    pictures: bool | None = None,
 ) -> tuple[RunInspection, bool]:
     """The inspection of a run: read if there is a whole one of this record, else made and kept.
 
@@ -66,6 +73,7 @@ def extract(
         data: the folder of the run's data set.
         device: "cpu" or "cuda".
         measured: whether it must have its distances of features beside it, or is made anew.
+        pictures: whether the chosen images are kept; None: as it is, with them where it is made.
 
     Returns:
         The inspection, and whether it was made now; with it the run's distances of features.
@@ -76,9 +84,13 @@ def extract(
     """
     with suppress(InspectionError):  # damaged or of an earlier record: made anew
         kept = read_inspection(store, record)
-        if kept is not None and not (measured and _distances_lack(store, record)):
+        lacks = kept is None or (pictures and not kept.pictured)
+        if kept is not None and not lacks and not (measured and _distances_lack(store, record)):
             return kept, False
+        pictures = kept.pictured if kept is not None and pictures is None else pictures
     inspection, distances = inspect_run(record, store, data, device)
+    if pictures is False:
+        inspection = without_pictures(inspection)
     write_distances(store, record, distances)
     return write_inspection(store, inspection), True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class InspectedImage:
 
     name: str
     focus_class: int
-    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    image: NDArray[np.uint8] | None  # (H, W, 3) RGB; None: kept without, as its licence asks
     label: NDArray[np.uint8]  # (H, W) class ids, 255 unlabelled
     prediction: NDArray[np.uint8]  # (H, W) class ids
     cam: Floats | None  # (h', w') Grad-CAM of `focus_class`, 0 … 1
@@ -100,6 +100,11 @@ class RunInspection:
     student_relation: Floats | None
     #: the same of the teacher's prototypes; None without a teacher
     teacher_relation: Floats | None
+
+    @property
+    def pictured(self) -> bool:
+        """Whether it has the chosen images themselves, not only what a network makes of them."""
+        return all(image.image is not None for image in self.images)
 
 
 #: optional arrays of an image that are stored as they are, in half precision
@@ -132,6 +137,11 @@ def write_inspection(store: Store, inspection: RunInspection) -> RunInspection:
     note = np.frombuffer(provenance.model_dump_json().encode(), dtype=np.uint8)
     write_atomically(path, npz_bytes(**arrays, provenance=note))
     return load_inspection(path)
+
+
+def without_pictures(inspection: RunInspection) -> RunInspection:
+    """The same without the chosen images, for data whose pictures may not be passed on."""
+    return replace(inspection, images=tuple(replace(i, image=None) for i in inspection.images))
 
 
 def read_inspection(store: Store, record: Record) -> RunInspection | None:
@@ -214,7 +224,8 @@ def _inspection(
     _check_classes(provenance)
     images = []
     for number, chosen in enumerate(provenance.images):
-        values: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in _BYTES[:3]}
+        values: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in _BYTES[1:3]}
+        values["image"] = arrays.get(f"{number}.image")
         _check_pixels(provenance, **values)
         values["small_label"] = arrays.get(f"{number}.small_label")
         values |= {name: floats(f"{number}.{name}") for name in _HALF}
@@ -248,20 +259,21 @@ def _check_classes(provenance: InspectionProvenance) -> None:
 
 
 def _check_pixels(
-    provenance: InspectionProvenance, image: NDArray, label: NDArray, prediction: NDArray
+    provenance: InspectionProvenance, image: NDArray | None, label: NDArray, prediction: NDArray
 ) -> None:
-    """One image, its labels and its prediction fit each other and the classes.
+    """One image, if it is kept, its labels and its prediction fit each other and the classes.
 
     Raises:
         ValueError: they do not.
     """
-    if {each.dtype.str for each in (image, label, prediction)} != {"|u1"}:
+    shape = (*label.shape, 3) if image is None else image.shape
+    if {each.dtype.str for each in (image, label, prediction) if each is not None} != {"|u1"}:
         raise ValueError("pixels that are no bytes")
-    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"an image of {image.shape}")
+    if len(shape) != 3 or shape[2] != 3 or not label.size:
+        raise ValueError(f"an image of {shape}")
     for ids in (label, prediction):
-        if ids.shape != image.shape[:2]:
-            raise ValueError(f"classes {ids.shape} of an image of {image.shape}")
+        if ids.shape != shape[:2]:
+            raise ValueError(f"classes {ids.shape} of an image of {shape}")
         if np.any((ids >= len(provenance.class_names)) & (ids != UNLABELLED)):
             raise ValueError("a class that has no name")
 

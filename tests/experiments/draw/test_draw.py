@@ -20,11 +20,17 @@ from rich.console import Console
 
 from analysis.kinds import NothingToDrawError
 from analysis.kinds import draw as draw_kind
-from analysis.reading import read_material
+from analysis.reading import Material, read_material
 from experiments.declare.figure import INSPECTED, Figure, FigureRow, Kind, figure_stem
 from experiments.declare.load import load_registry
 from experiments.draw.draw import draw_stored
 from experiments.draw.drawing import read_drawing
+from experiments.draw.inspection import (
+    RunInspection,
+    read_inspection,
+    without_pictures,
+    write_inspection,
+)
 from experiments.errors import RegistryError, StoreError
 from experiments.plan.request import Request
 from experiments.store.workspace import Workspace
@@ -109,6 +115,46 @@ def test_every_kind_is_drawn_with_numbers_and_a_caption(drawn: Lab, kind: str) -
         assert drawn.record(classifier).run_id in caption
     png = stem.with_suffix(".png").read_bytes()
     assert png.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["tsne", "intra_class", "masks_and_cam"])
+def test_no_figure_shows_a_photograph_that_one_of_its_runs_is_kept_without(
+    drawn: Lab, kind: str, tmp_path: Path
+) -> None:
+    lab = drawn.copy(tmp_path / "results")
+    record = lab.record("ssa")
+    photographs = [image.image for image in kept(lab, "ssa").images]
+    write_inspection(lab.store, without_pictures(kept(lab, "ssa")))
+    path = description(lab, kind)
+    assert shows(read_material(path), photographs), "of the baseline, which has them"
+    said = lab.call("figures", "--registry", str(write_figures(tmp_path / "declared")))
+    assert_clear(said, 3, f"my_{kind}-smoke")
+    assert not read_drawing(path).pictures
+    assert not shows(read_material(path), photographs)
+    assert "Without the photographs" in path.with_suffix(".txt").read_text()
+    assert record.run_id in path.with_suffix(".txt").read_text()
+
+
+def kept(lab: Lab, classifier: str) -> RunInspection:
+    found = read_inspection(lab.store, lab.record(classifier))
+    assert found is not None
+    return found
+
+
+def shows(material: Material, photographs: list[np.ndarray | None]) -> bool:
+    """Whether one of these is among the pictures of a figure."""
+    pictures = [
+        np.asarray(shown.get_array())
+        for axes in draw_kind(material).figure.axes
+        for shown in axes.get_images()
+    ]
+    same = [
+        np.array_equal(picture, photograph)
+        for picture in pictures
+        for photograph in photographs
+        if photograph is not None
+    ]
+    return any(same)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -134,6 +134,26 @@ def test_the_command_says_nothing_but_what_it_did(extracted: Lab, tmp_path: Path
     assert said.stdout == f"{record.run_id}: extracted\n"
 
 
+def test_pictures_are_left_out_and_put_back_on_request(extracted: Lab, tmp_path: Path) -> None:
+    lab = extracted.copy(tmp_path / "results")
+    record, before = lab.record("ssa"), inspection(lab, "ssa")
+    assert_clear(lab.call("extract", record.run_id, "--without-pictures"), 0, "extracted")
+    bare = inspection(lab, "ssa")
+    assert before.pictured
+    assert not bare.pictured
+    with np.load(inspection_path(lab.store, record.run_id)) as arrays:
+        shapes = [arrays[name].shape for name in arrays.files]
+    assert not any(len(shape) == 3 and shape[-1] == 3 for shape in shapes), "nothing like a picture"
+    assert (bare.images[0].prediction == before.images[0].prediction).all()
+    # asked for neither, it stays as it is, also where it is made anew
+    assert_clear(lab.call("extract", record.run_id), 0, "already extracted")
+    assert not inspection(lab, "ssa").pictured
+    assert_clear(lab.call("extract", record.run_id, "--pictures"), 0, "extracted")
+    assert inspection(lab, "ssa").images[0].image is not None
+    again = load_inspection(inspection_path(lab.store, record.run_id)).provenance.arrays_sha256
+    assert again == before.provenance.arrays_sha256
+
+
 @pytest.fixture
 def spoilt(extracted: Lab, tmp_path: Path) -> Lab:
     return extracted.copy(tmp_path / "results")
