@@ -89,6 +89,20 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+#: how the files begin by which a system lends a GPU: NVIDIA's, WSL's, AMD's
+GPU_FILES = ("nvidia", "nvhost", "nvgpu", "nvmap", "dxg", "kfd")
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether torch, whose import takes a second, could see a GPU here; True where nobody knows."""
+    if not sys.platform.startswith("linux"):
+        return True
+    try:
+        return any(path.name.startswith(GPU_FILES) for path in devices.iterdir())
+    except OSError:
+        return True
+
+
 def num_devices(device: str) -> int:
     """GPUs that torch sees where ``device`` is cuda; 1 on a CPU."""
     if device != "cuda":

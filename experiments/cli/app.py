@@ -116,11 +116,12 @@ def run(
     Exit code: 0 complete, 3 incomplete (blocked cells), 1 a run failed, 2 a wrong command.
     """
     from experiments.cli import verbs
-    from experiments.draw import draw
     from experiments.show.console import make_console
 
     console, declared = make_console(), request.registry.figures
     if item in declared:
+        from experiments.draw import draw
+
         chosen, width = [declared[item]], figure_style(style)
         if dry_run:
             raise typer.Exit(draw.plan_figures(request, chosen, console))
@@ -131,6 +132,8 @@ def run(
         raise typer.Exit(verbs.show_plan(request, item, console))
     code = verbs.run(request, item, console, table_style(style))
     if item == "all" and not request.rows:
+        from experiments.draw import draw
+
         others = draw.draw_stored(request, list(declared.values()), console, only_new=True)
         code = code if code == 1 else others or code  # a failure outranks what is incomplete
     raise typer.Exit(code)

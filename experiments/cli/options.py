@@ -14,7 +14,7 @@ import typer
 
 from experiments.cli import completion
 from experiments.declare.metrics import METRICS
-from experiments.machine import cpu_count, num_devices
+from experiments.machine import cpu_count, may_have_gpu, num_devices
 from experiments.store.workspace import DEFAULT_DATA_ROOT, DEFAULT_RESULTS, Workspace
 
 if TYPE_CHECKING:
@@ -271,8 +271,8 @@ def choose_device(name: str) -> str:
     Raises:
         ValueError: cuda is asked for where there is none.
     """
-    if name == "cpu":
-        return name
+    if name == "cpu" or (name == "auto" and not may_have_gpu()):
+        return "cpu"
     import torch
 
     usable = torch.cuda.is_available()

@@ -21,6 +21,7 @@ from experiments.declare.model import ModelCard
 from experiments.declare.registry import ExperimentRegistry
 from experiments.declare.table import SIDE, SIDE_OF, Row, Table
 from experiments.files import read_bounded, write_atomically
+from experiments.imports import import_mmengine
 from experiments.judge.verdict import Verdict, of_complexity
 from experiments.machine import PROJECT
 from experiments.plan.resolve import resolve_classifier
@@ -143,6 +144,7 @@ def _count(
     num_classes: int,
     size: int,
 ) -> Count:
+    import_mmengine()
     from experiments.judge.complexity import complexity
 
     try:

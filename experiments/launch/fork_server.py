@@ -23,6 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.imports import import_mmengine
 from experiments.machine import START, module_command
 
 #: what a training process imports and is not ours
@@ -170,6 +171,8 @@ def serve(launcher: int) -> str:
     channel = socket.socket(fileno=os.dup(0))
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
+    with contextlib.suppress(Exception):
+        import_mmengine()
     for name in LIBRARIES:
         with contextlib.suppress(Exception):  # what is missing is the run's own to say, in its log
             importlib.import_module(name)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from experiments.declare.run_spec import RunSpec
+from experiments.imports import import_mmengine
 
 
 def one_image_fault(spec: RunSpec, processes: int = 1) -> str:
@@ -43,6 +44,7 @@ def one_image_fault(spec: RunSpec, processes: int = 1) -> str:
 @lru_cache(maxsize=64)
 def _lone_value(segmentor: str, crop: tuple[int, int]) -> str:
     """Name of the first normalisation that sees one value a channel of one image; "" if none."""
+    import_mmengine()
     import torch
     from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope

@@ -221,7 +221,7 @@ def _stamp(path: str) -> Stamp | None:
 
 def _source(module: str) -> tuple[str, Stamp] | None:
     """The file of a module as it is now; None: there is none."""
-    if module.split(".")[0] not in OURS:
+    if "/" not in module and module.split(".")[0] not in OURS:
         own = source_of(module)
         places: tuple[str, ...] = () if own is None else (str(own),)
     else:
@@ -335,7 +335,7 @@ def _new_beside(code: Mapping[str, str]) -> list[str]:
 
     An import alone is no part of what a module means, since its place changes nothing.
     """
-    new = _followed(list(code), as_run=False)
+    new = _followed([name for name in code if "/" not in name], as_run=False)  # a file imports none
     held = set(code.values())
     return [
         name

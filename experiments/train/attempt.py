@@ -25,6 +25,7 @@ from experiments.declare.extensions import own_line, take_up_for
 from experiments.declare.run_spec import RunSpec
 from experiments.errors import RegistryError, SsaError, StoreError, sentence_of
 from experiments.files import disk_sentence, write_atomically
+from experiments.imports import import_mmengine
 from experiments.store.folder import RunFolder
 from experiments.store.loaded import watch
 from experiments.store.lock import run_lock
@@ -119,6 +120,7 @@ def _guarded(folder: RunFolder, store: Store, options: argparse.Namespace) -> in
         spec = spec_of(folder)
         if not options.remake and store.read(spec.run_id) is not None:
             return 0  # another process finished it while we started
+        import_mmengine()
         take_up_for(spec, options.registry, options.data)
         _check_description(spec)
         around = _surroundings(folder, options)

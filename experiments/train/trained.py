@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.declare.extensions import take_up_for
 from experiments.errors import SsaError
+from experiments.imports import import_mmengine
 from experiments.store.records import Record
 from experiments.store.store import Store
 from experiments.store.tensors import read_tensors
@@ -37,6 +38,7 @@ def load_trained(
     Raises:
         MissingWeightsError: there are none, or they are damaged.
     """
+    import_mmengine()
     import torch
     from mmengine.config import ConfigDict
     from mmengine.registry import init_default_scope

@@ -12,12 +12,12 @@ import os
 import signal
 import sys
 
+from experiments.imports import import_mmengine
 from experiments.train import attempt
 
 
 def serve() -> None:
-    import mmengine.runner  # noqa: F401
-
+    import_mmengine()
     from experiments.store import provenance  # noqa: F401
     from experiments.train import trainer  # noqa: F401
     from experiments.train.components import register_components

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from experiments.declare.figure import Figure
 from experiments.declare.load import load_registry
 from experiments.errors import NotYetError, UnknownNameError
 from experiments.launch.local import LocalOptions
-from experiments.machine import cpu_count
+from experiments.machine import cpu_count, may_have_gpu
 from experiments.plan.request import Request, parse_seeds
 from experiments.store.workspace import Workspace
 
@@ -61,6 +62,25 @@ def test_threads_are_divided_by_the_jobs(jobs: int) -> None:
     threads = LocalOptions(jobs=jobs).threads
     assert threads >= 1
     assert threads == 1 or threads * jobs <= cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("files", "possible"),
+    [
+        (["null", "nvme0", "tty"], False),
+        (["nvidiactl", "nvidia0"], True),
+        (["dxg"], True),
+        (["kfd", "dri"], True),
+    ],
+)
+def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one(
+    tmp_path: Path, files: list[str], possible: bool
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert may_have_gpu(tmp_path) == possible or not sys.platform.startswith("linux")
+    assert may_have_gpu(tmp_path / "unreadable"), "who cannot look asks torch"
+    assert may_have_gpu() or not torch.cuda.is_available()
 
 
 def test_devices() -> None:

@@ -11,7 +11,7 @@ from samples import make_areas, put
 
 from experiments.judge.counts import Count
 from experiments.judge.tables import counter_of
-from experiments.machine import PROJECT
+from experiments.machine import PROJECT, may_have_gpu
 from experiments.plan.request import stored_request
 
 FRAMEWORKS = {"torch", "scipy", "cv2", "mmcv", "mmengine", "mmseg"}
@@ -94,6 +94,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         (["why", "pair", "full", "macs_g"], "6.10"),
         (["status"], "pair"),
         (["export", "pair"], "pair-smoke.{csv,md,tex,json}"),
+        (["pair"], "pair-smoke.{csv,md,tex,json}"),  # complete: there is nothing left to train
     ],
 )
 def test_verbs_that_train_nothing_load_no_framework(
@@ -103,8 +104,23 @@ def test_verbs_that_train_nothing_load_no_framework(
     assert printed in " ".join(output.split())
     assert "numpy" in packages  # imports were seen at all
     # whoever judges needs the distributions of statistics
-    judging = {"scipy"} if arguments[0] in ("why", "export") else set()
-    assert not packages & (FRAMEWORKS - judging)
+    judging = {"scipy"} if arguments[0] in ("why", "export", "pair") else set()
+    asking = {"torch"} if arguments[0] == "pair" and may_have_gpu() else set()
+    assert not packages & (FRAMEWORKS - judging - asking)
+
+
+def test_mmengine_is_imported_without_what_no_run_uses() -> None:
+    program = (
+        "import sys\n"
+        "from experiments.imports import NEEDLESS, import_mmengine\n"
+        "import_mmengine()\n"
+        "assert 'mmengine.runner' in sys.modules\n"
+        "print([name in sys.modules for name in NEEDLESS])\n"
+        "import transformers, torch.distributed.optim\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert said.stdout.split("\n")[-2] == "[False, False]"
 
 
 def test_tab_loads_no_framework() -> None:

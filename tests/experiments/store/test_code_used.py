@@ -116,6 +116,17 @@ def test_a_module_taken_instead_of_another_makes_a_record_stale(
     assert changed_modules(code) == ["ssa.losses.boundary"]
 
 
+def test_what_is_where_it_was_is_found_without_looking_through_all_files(
+    codes: dict[tuple[str, str, str, str | None], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = codes["segnext_t", "ssa", "scenes", None]
+    kernels = [name for name in code if name.endswith(".c")]
+    assert kernels
+    monkeypatch.setattr("experiments.store.provenance._meanings_in", lambda _second: frozenset())
+    assert changed_modules(code) == []
+    assert changed_modules(code | {kernels[0]: "0" * 64}) == [kernels[0]]
+
+
 # --- a user's -------------------------------------------------------------------------------------
 
 USERS = {
