@@ -347,7 +347,7 @@ def look_up(
     try:
         record = store.read(spec.run_id)
     except CorruptRecordError as error:
-        return PlannedRun(spec, "damaged", str(error))
+        return PlannedRun(spec, "damaged", str(error), None, costs.of(spec) if costs else None)
     except StoreError as error:
         if to_train:
             raise
@@ -365,7 +365,8 @@ def look_up(
         record = record.model_copy(update={"spec": spec})
     changed = changed_modules(record.environment.code)
     if changed:
-        return PlannedRun(spec, "stale", f"changed since: {', '.join(changed)}", record)
+        reason, took = f"changed since: {', '.join(changed)}", record.timings.total_s
+        return PlannedRun(spec, "stale", reason, record, took)
     return PlannedRun(spec, "cached", "", record)
 
 

@@ -122,6 +122,10 @@ def test_what_other_code_made_is_stale_and_names_the_modules(store: Store) -> No
     code = now | {"experiments.judge.statistics": "0" * 64, "ssa.gone": "1" * 64}
     put(store, SPEC, AREAS, code=code)
     assert state_of(store) == ("stale", "changed since: experiments.judge.statistics, ssa.gone")
+    record = store.read(SPEC.run_id)
+    assert record is not None
+    # made anew it takes as long as it took
+    assert look_up(SPEC, store).expected_s == record.timings.total_s > 0
 
 
 def test_code_that_is_the_same_has_not_changed() -> None:
