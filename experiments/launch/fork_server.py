@@ -32,6 +32,7 @@ LIBRARIES = (
     "mmseg.datasets",
     "mmengine.visualization.visualizer",
     "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "torch._inductor.config",
     "pydantic",
     "setuptools",
