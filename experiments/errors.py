@@ -22,8 +22,8 @@ COMMANDS: dict[Action, str] = {
     "other_results": "--results chooses another place.",
     "from_scratch": "--from-scratch starts without them, which is recorded as a deviation.",
     "install_weights": (
-        "`.venv/bin/pip install '.[{}]'` installs them; --from-scratch starts without them, which "
-        "is recorded as a deviation."
+        "`.venv/bin/pip install -e '.[{}]'` installs them; --from-scratch starts without them, "
+        "which is recorded as a deviation."
     ),
     "list_models": "`./run_all.sh list models` shows those there are.",
 }

@@ -126,7 +126,7 @@ def require(service: str) -> None:
     if importlib.util.find_spec(SERVICES[service].module) is None:
         raise LogError(
             f"--log {service} needs the package {SERVICES[service].module}: "
-            f".venv/bin/pip install '.[{service}]' installs it."
+            f".venv/bin/pip install -e '.[{service}]' installs it."
         )
 
 

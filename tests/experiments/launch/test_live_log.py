@@ -22,7 +22,7 @@ from experiments.store.store import Store
 
 def needs(service: str) -> None:
     if importlib.util.find_spec(SERVICES[service].module) is None:
-        pytest.skip(f"no {service}: .venv/bin/pip install '.[{service}]'")
+        pytest.skip(f"no {service}: .venv/bin/pip install -e '.[{service}]'")
 
 
 class Listener:

