@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from experiments.show.quantities import Quantity
 _NUMBER = r"[+−-]?\d+(?:\.\d+)?"
 _END = r"(?![\w]|\.\d)"
 _BEGIN = r"(?<![\w.+−-])"
-_INTERVAL = rf"\[\s*(?P<low>{_NUMBER}),\s*(?P<high>{_NUMBER})\s*\]"
+_BOUND = rf"(?:{_NUMBER}|[+−-]?∞)"
+_INTERVAL = rf"\[\s*(?P<low>{_BOUND}),\s*(?P<high>{_BOUND})\s*\]"
 _RANGE = rf"\((?P<least>{_NUMBER})\s*–\s*(?P<most>{_NUMBER})\)"
 _UNIT = r"(?:\s*(?:%|percent\b|points?\b)(?:\s+a\s+unit)?|\s+share\s+of\s+the\s+\w+)?"
 #: a number, one with its interval or its range, or an interval alone
@@ -103,12 +105,14 @@ def agrees(quote: Quote, quantity: Quantity) -> bool:
 def _is_rounded(text: str, value: float | int | str | None) -> bool:
     if value is None or isinstance(value, str):
         return False
+    if math.isinf(value):
+        return number_of(text) == value
     return abs(number_of(text) - value) <= 0.5 * 10.0 ** -_decimals(text) + _ROUNDING
 
 
 def number_of(text: str) -> float:
-    """``−2.19`` → -2.19."""
-    return float(text.replace("−", "-"))
+    """``−2.19`` → -2.19, ``+∞`` → inf."""
+    return float(text.replace("−", "-").replace("∞", "inf"))
 
 
 def _decimals(text: str) -> int:
@@ -129,9 +133,15 @@ def rewritten(quote: Quote, quantity: Quantity) -> str:
     ]
     for place, old, value, sign in parts:  # from the last, so that places stay
         if old and isinstance(value, int | float):
-            new = f"{value:{'+' if sign else ''}.{_decimals(old)}f}".replace("-", dash)
+            digits = _decimals(old if "∞" not in old else quote.value)
+            new = in_figures(value, f"{'+' if sign else ''}.{digits}f").replace("-", dash)
             text = text[:place] + new + text[place + len(old) :]
     return text
+
+
+def in_figures(value: float, form: str) -> str:
+    """A number in a format; an endless one as ``+∞``."""
+    return f"{value:{form}}".replace("inf", "∞")
 
 
 def _is_signed(parts: list[str], otherwise: bool) -> bool:
@@ -146,8 +156,8 @@ def printed(quantity: Quantity) -> str:
     if quantity.value is None or isinstance(quantity.value, str):
         return quantity.value or "–"
     form = f"{'+' if quantity.signed else ''}.{quantity.digits}f"
-    text = f"{quantity.value:{form}}"
+    text = in_figures(quantity.value, form)
     if quantity.low is not None and quantity.high is not None:
-        low, high = f"{quantity.low:{form}}", f"{quantity.high:{form}}"
+        low, high = in_figures(quantity.low, form), in_figures(quantity.high, form)
         text += f" [{low}, {high}]" if quantity.span == "interval" else f" ({low}–{high})"
     return text.replace("-", "−")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -133,6 +134,7 @@ def test_code_links_and_comments_are_no_prose() -> None:
 
 
 GAIN = Quantity(7.5766, 3.3909, 11.7624, "interval", signed=True)
+ENDLESS = Quantity(0.08, -math.inf, math.inf, "interval", signed=True)  # of few seeds
 LOSS = Quantity(-2.1934, -6.9712, -0.6, "interval", signed=True)
 
 
@@ -149,6 +151,8 @@ LOSS = Quantity(-2.1934, -6.9712, -0.6, "interval", signed=True)
         ("−1.0 [−2.0, −3.0]", GAIN, "+7.6 [+3.4, +11.8]"),
         ("41.82 (40.28–42.88)", Quantity(1.0, 0.5, 2.25, "range"), "1.00 (0.50–2.25)"),
         ("[2.0, 3.0]", GAIN, "[3.4, 11.8]"),
+        ("+1.0 [+2.0, +3.0]", ENDLESS, "+0.1 [−∞, +∞]"),
+        ("+1.00 [−∞, +∞]", GAIN, "+7.58 [+3.39, +11.76]"),
     ],
 )
 def test_a_number_keeps_its_digits_and_signs(text: str, quantity: Quantity, expected: str) -> None:
