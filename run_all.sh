@@ -84,8 +84,10 @@ test)
   "$py" -m ruff check .
   "$py" -m ruff format --check .
   "$py" -m mypy
+  # one more than there are processors, since each waits for processes of its own now and then
+  workers=$("$py" -c 'from experiments.machine import cpu_count; print(min(cpu_count() + 1, 8))')
   # a file of tests stays together: its tests share what was trained for them
-  exec "$py" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
+  exec "$py" -m pytest -n "$workers" --dist loadfile "$@"
   ;;
 docs)
   shift

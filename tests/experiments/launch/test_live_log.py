@@ -156,5 +156,5 @@ def test_a_log_that_fails_costs_no_run(tmp_path: Path) -> None:
 def test_a_service_that_is_not_installed_is_refused(service: str) -> None:
     if importlib.util.find_spec(SERVICES[service].module) is not None:
         pytest.skip(f"{service} is installed; its absence is seen where it is not")
-    with pytest.raises(LogError, match=rf"pip install '\.\[{service}\]'"):
+    with pytest.raises(LogError, match=rf"pip install -e '\.\[{service}\]'"):
         require(service)
