@@ -50,11 +50,17 @@ def draw(material: Material) -> Drawn:
     numbers = [number for number in wanted if number < len(base.images)]
     style = material.drawing.style
     palette, names = base.provenance.palette, base.provenance.class_names
-    photographs = 1 if base.pictured else 0
-    views = photographs + 1 + 2 * len(runs)
+    labels = [line.label for line in material.lines]
+    titles = [
+        *(["Image"] if base.pictured else []),
+        "Truth",
+        *(f"{label}:\nmask" for label in labels),
+        *(f"{label}:\nGrad-CAM" for label in labels),
+    ]
+    masks = range(titles.index("Truth") + 1, len(titles) - len(runs))
     present = _present(runs, numbers)
     legend_columns = 9 if style == "text" else 4
-    shape = (len(numbers), views) if style == "text" else (views, len(numbers))
+    shape = (len(numbers), len(titles)) if style == "text" else (len(titles), len(numbers))
     ratio = base.images[0].label.shape[0] / base.images[0].label.shape[1]
     margin = 0.34 + 0.14 * -(-len(present) // legend_columns)
     side = (WIDTH_INCHES[style] - 0.2) / shape[1]
@@ -72,19 +78,12 @@ def draw(material: Material) -> Drawn:
             pictures.append(overlay(image, np.zeros((1, 1)) if cam is None else cam))
         for place, (axes, picture) in enumerate(zip(image_axes, pictures)):
             axes.imshow(picture)
-            if not photographs + 1 <= place < photographs + 1 + len(runs):  # not on the masks
+            if place not in masks:
                 outline(axes, image.label == image.focus_class)
             hide_axes(axes)
         for line, run in zip(material.lines, runs):
             iou, right = focus_iou(run.images[number], len(names))
             rows.append((image.name, names[image.focus_class], line.label, iou, right))
-    labels = [line.label for line in material.lines]
-    titles = [
-        *["Image"][:photographs],
-        "Truth",
-        *(f"{label}:\nmask" for label in labels),
-        *(f"{label}:\nGrad-CAM" for label in labels),
-    ]
     classes = [names[base.images[number].focus_class] for number in numbers]
     across, down = (titles, classes) if style == "text" else (classes, titles)
     for axes, title in zip(grid[0], across):

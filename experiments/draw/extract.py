@@ -24,6 +24,8 @@ from experiments.draw.inspection import (
     InspectionError,
     InspectionProvenance,
     RunInspection,
+    inspection_path,
+    load_inspection,
     read_inspection,
     without_pictures,
     write_inspection,
@@ -87,12 +89,21 @@ def extract(
         lacks = kept is None or (pictures and not kept.pictured)
         if kept is not None and not lacks and not (measured and _distances_lack(store, record)):
             return kept, False
-        pictures = kept.pictured if kept is not None and pictures is None else pictures
+    if pictures is None:
+        pictures = _pictured(inspection_path(store, record.run_id))
     inspection, distances = inspect_run(record, store, data, device)
-    if pictures is False:
+    if not pictures:
         inspection = without_pictures(inspection)
     write_distances(store, record, distances)
     return write_inspection(store, inspection), True
+
+
+def _pictured(path: Path) -> bool:
+    """Whether an inspection, also an earlier record's, has its images; True where none is whole."""
+    try:
+        return load_inspection(path).pictured
+    except InspectionError:
+        return True
 
 
 def _distances_lack(store: Store, record: Record) -> bool:

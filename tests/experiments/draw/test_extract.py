@@ -17,6 +17,7 @@ from experiments.draw.inspection import (
     load_inspection,
     quantise,
     read_inspection,
+    write_inspection,
 )
 from experiments.draw.regions import RegionAreas
 from experiments.files import write_atomically
@@ -152,6 +153,12 @@ def test_pictures_are_left_out_and_put_back_on_request(extracted: Lab, tmp_path:
     assert inspection(lab, "ssa").images[0].image is not None
     again = load_inspection(inspection_path(lab.store, record.run_id)).provenance.arrays_sha256
     assert again == before.provenance.arrays_sha256
+    # nor do they come back where a record that was made anew is extracted
+    write_inspection(lab.store, bare)
+    changed = change_record(lab, record, result_digest="0" * 64)
+    found, made = extract(changed, lab.store, lab.data(changed.spec))
+    assert made
+    assert not found.pictured
 
 
 @pytest.fixture
