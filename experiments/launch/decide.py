@@ -185,7 +185,10 @@ def _with_runs(plan: Plan, runs: Iterable[PlannedRun]) -> Plan:
 
 
 def _batch(request: Request, plan: Plan, course: Course, left_s: float, most: int) -> Seeds:
-    """What is to be trained next, at least as many runs as go on at once."""
+    """What is to be trained next, at least as many runs as go on at once.
+
+    Seeds that another table has trained are taken as they are and fill no place.
+    """
     (planned,) = plan.tables
     seeds = {row.row.id: len(row.cells) for row in planned.rows}
     past = request.costs
@@ -194,13 +197,16 @@ def _batch(request: Request, plan: Plan, course: Course, left_s: float, most: in
     known = [cost for cost in costs.values() if cost is not None]
     usual = sum(known) / len(known) if known else None
 
-    def cost(row: str) -> float:
-        return costs[row] or usual or 1.0
+    (ahead,) = replace(request, seeds=tuple(range(most))).plan([planned.table]).tables
+    stored = {row.row.id: row.finished for row in ahead.rows}
+
+    def cost(row: str, seed: int) -> float:
+        return 0.0 if seed in stored[row] else costs[row] or usual or 1.0
 
     def fits(chosen: Mapping[str, int]) -> bool:
         if usual is None:
             return left_s > 0
-        each = [cost(row) for row, n in chosen.items() for _ in range(n - seeds[row])]
+        each = [cost(row, seed) for row, n in chosen.items() for seed in range(seeds[row], n)]
         return makespan((), each, request.jobs) <= left_s
 
     return next_seeds(course.claims, seeds, cost, request.jobs, most, fits)
