@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from lab import Lab, assert_clear, write_registry
+from lab import Lab, assert_clear, made_once, write_registry
 
 from ssa.classifiers.base import CLASSIFIERS
 from ssa.datasets.base import DATASETS
@@ -32,27 +33,44 @@ def registries_as_before() -> Iterator[None]:
             del registry._things[name]
 
 
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Fails where a file has been added meanwhile."""
+    before = set(folder.rglob("*"))
+    yield
+    added = set(folder.rglob("*")) - before
+    assert not added, f"a test has written to what all share: {sorted(map(str, added))[:3]}"
+
+
 @pytest.fixture(scope="session")
 def registry_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_registry(tmp_path_factory.mktemp("registry"))
+    def make(folder: Path) -> None:
+        write_registry(folder)
+
+    return made_once(tmp_path_factory, "registry", make)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, registry_folder: Path) -> Iterator[Lab]:
     """The table ``pair`` in the smoke profile, as the command line made it. Do not write to it."""
-    lab = Lab(tmp_path_factory.mktemp("trained") / "results", registry_folder)
-    made = lab.call("pair")
-    assert made.returncode == 0, made.stdout + made.stderr
-    before = set(lab.results.rglob("*"))
-    yield lab
-    added = set(lab.results.rglob("*")) - before
-    assert not added, f"a test has written to what all share: {sorted(map(str, added))[:3]}"
+
+    def make(folder: Path) -> None:
+        made = Lab(folder / "results", registry_folder).call("pair")
+        assert made.returncode == 0, made.stdout + made.stderr
+
+    lab = Lab(made_once(tmp_path_factory, "trained", make) / "results", registry_folder)
+    with unchanged(lab.results):
+        yield lab
 
 
 @pytest.fixture(scope="session")
-def extracted(trained: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def extracted(trained: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The same with an inspection beside each record. Do not write to it."""
-    lab = trained.copy(tmp_path_factory.mktemp("extracted") / "results")
-    said = lab.call("extract", "pair")
-    assert_clear(said, 0, "extracted")
-    return lab
+
+    def make(folder: Path) -> None:
+        said = trained.copy(folder / "results").call("extract", "pair")
+        assert_clear(said, 0, "extracted")
+
+    lab = Lab(made_once(tmp_path_factory, "extracted", make) / "results", trained.registry)
+    with unchanged(lab.results):
+        yield lab

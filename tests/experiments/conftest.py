@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab, Trainer, mounted
+from lab import Lab, Trainer, made_once, mounted
 
 from experiments.store.records import Record
 
@@ -21,10 +21,14 @@ def trainer() -> Iterator[Trainer]:
 @pytest.fixture(scope="session")
 def undisturbed(trained: Lab, trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Record:
     """The record of the profile ``long``'s softmax run, trained in one go."""
-    lab = trained.blank(tmp_path_factory.mktemp("undisturbed"))
-    spec = lab.plan("baseline", profile="long")
-    assert trainer.train(lab, spec) == 0, lab.store.folder(spec.run_id).log.read_text()
-    return lab.record("softmax")
+
+    def make(folder: Path) -> None:
+        lab = trained.blank(folder)
+        spec = lab.plan("baseline", profile="long")
+        assert trainer.train(lab, spec) == 0, lab.store.folder(spec.run_id).log.read_text()
+
+    folder = made_once(tmp_path_factory, "undisturbed", make)
+    return Lab(folder, trained.registry).record("softmax")
 
 
 @pytest.fixture
