@@ -95,9 +95,21 @@ def test_sizes_of_small_networks(name):
 @pytest.mark.parametrize("name", OWN_HEADS)
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda one: one["name"])
 @torch.no_grad()
-def test_networks_compile_into_one_graph(name, classifier):
+def test_heads_compile_into_one_graph(name, classifier):
+    """No graph break: ``fullgraph`` raises at the first one; backbones have such a test, too."""
     torch.compiler.reset()
     network = build(name, classifier).eval()
+    features = network.backbone(torch.randn(1, 3, 64, 64))
+    compiled = torch.compile(network.decode_head, fullgraph=True, backend="aot_eager")
+    expected = network.decode_head(features)
+    torch.testing.assert_close(compiled(features), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_network_compiles_into_one_graph():
+    torch.compiler.reset()
+    network = build("seaformer_l", CLASSIFIERS[1]).eval()
     image = torch.randn(1, 3, 64, 64)
 
     def logits(images: torch.Tensor) -> torch.Tensor:
