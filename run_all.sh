@@ -12,6 +12,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv="$root/.venv"
 py="$venv/bin/python"
 here=$PWD
+unset PYTHONDONTWRITEBYTECODE # images of containers set it; every call and training would compile our modules anew
 
 say() { echo "run_all.sh: $*" >&2; }
 die() { say "$1"; exit 1; }
@@ -83,11 +84,18 @@ test)
   cd "$root"
   "$py" -m ruff check .
   "$py" -m ruff format --check .
-  "$py" -m mypy
+  # types beside the tests: mypy keeps a single processor busy for most of a minute
+  types=$(mktemp)
+  trap 'rm -f "$types"' EXIT
+  "$py" -m mypy >"$types" 2>&1 &
+  checked=$!
   # one more than there are processors, since each waits for processes of its own now and then
   workers=$("$py" -c 'from experiments.machine import cpu_count; print(min(cpu_count() + 1, 8))')
   # a file of tests stays together: its tests share what was trained for them
-  exec "$py" -m pytest -n "$workers" --dist loadfile "$@"
+  "$py" -m pytest -n "$workers" --dist loadfile "$@" && code=0 || code=$?
+  wait "$checked" || ((code)) || code=1
+  echo "mypy: $(cat "$types")"
+  exit "$code"
   ;;
 docs)
   shift

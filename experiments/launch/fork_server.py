@@ -30,6 +30,9 @@ from experiments.machine import START, module_command
 LIBRARIES = (
     "mmseg.models",
     "mmseg.datasets",
+    "mmseg.engine",
+    "mmseg.evaluation",
+    "mmseg.visualization",
     "mmengine.visualization.visualizer",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",

@@ -7,17 +7,23 @@ process is ended by SIGKILL when its n-th evaluation begins.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import signal
 import sys
 
 from experiments.imports import import_mmengine
+from experiments.launch.fork_server import LIBRARIES
 from experiments.train import attempt
 
 
 def serve() -> None:
-    import_mmengine()
+    with contextlib.redirect_stdout(sys.stderr):  # which libraries print to as they are imported
+        import_mmengine()
+        for name in LIBRARIES:
+            importlib.import_module(name)
     from experiments.store import provenance  # noqa: F401
     from experiments.train import trainer  # noqa: F401
     from experiments.train.components import register_components

@@ -10,7 +10,13 @@ import experiments
 from benchmarks.coverage import Cell, covered, judged, table, weights_of
 from benchmarks.record import read
 from experiments import ImageAreas
-from experiments.judge.spread import fit_prior, half_width, image_variance, noise_between
+from experiments.judge.spread import (
+    _inverse_trigamma,
+    fit_prior,
+    half_width,
+    image_variance,
+    noise_between,
+)
 from experiments.judge.verdict import FALSE_ALARMS
 from experiments.machine import PROJECT
 
@@ -103,6 +109,12 @@ def test_what_an_image_does_to_each_seed_is_not_counted_twice() -> None:
     assert image_variance(alone).mean() < 0.6 * image_variance(alone, shared=False).mean()
     common = np.repeat(generator.normal(size=(1, 50)), 3, axis=0)
     assert image_variance(common) == pytest.approx(float(image_variance(common, shared=False)))
+
+
+def test_the_trigamma_function_is_inverted_to_the_last_digits() -> None:
+    place = np.geomspace(1.001e-4, 9.99e3, 1000)
+    np.testing.assert_allclose(_inverse_trigamma(polygamma(1, place)), place, rtol=1e-9)
+    np.testing.assert_array_equal(_inverse_trigamma(np.array([1e9, 0.0, 1e-12])), [1e-4, 1e4, 1e4])
 
 
 def test_the_prior_is_that_which_the_variances_were_drawn_from() -> None:
