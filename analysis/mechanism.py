@@ -83,8 +83,10 @@ def mechanism_of(material: Material) -> Mechanism:
             by: np.broadcast_to(_PERCENT[by] * runs.of_classes(by, once)[0], gains.shape)
             for by in _LABELS
         },
-        trends={by: over_classes(runs, by) for by in _LABELS},
-        within={by: over_images(runs, by) for by in ("distance", "size")},
+        trends={by: over_classes(runs, by, sequential=material.sequential) for by in _LABELS},
+        within={
+            by: over_images(runs, by, sequential=material.sequential) for by in ("distance", "size")
+        },
         parts=gain_by_part(runs),
     )
 

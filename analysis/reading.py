@@ -16,6 +16,7 @@ from experiments.draw.inspection import RunInspection, read_inspection, without_
 from experiments.errors import StoreError
 from experiments.store.areas import ImageAreas
 from experiments.store.distances import FeatureDistances, read_distances
+from experiments.store.promises import read_promise
 from experiments.store.records import Record
 from experiments.store.store import Store
 
@@ -86,6 +87,13 @@ class Material:
     def distances(self, record: Record) -> FeatureDistances | None:
         """How far the features of one of its runs lie from prototypes; None: not extracted."""
         return read_distances(Store(self.folder.parent), record)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether a table of its rows was given seeds while its verdicts were looked at."""
+        tables = {run.row.partition("/")[0] for run in self.drawing.runs}
+        results, profile = self.folder.parent, self.drawing.profile
+        return any(read_promise(results, table, profile) is not None for table in tables)
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -22,6 +23,7 @@ from experiments.judge.statistics import (
     shared_seeds,
     summarise,
 )
+from experiments.show.export import show_signed
 from experiments.store.records import Record
 
 #: of the made scenes: how far each image moves each class's look, 0 (not at all) to 1
@@ -74,9 +76,10 @@ def points_of(material: Material) -> list[Point]:
         seeds = shared_seeds(own, base)
         lenders = [other for other in runs if other is not own and other is not base]
         others = [[other[s] for s in seeds] for other in lenders if set(seeds) <= set(other)]
-        gain = (
-            gain_over([own[s] for s in seeds], [base[s] for s in seeds], others) if seeds else None
-        )
+        gain = None
+        if seeds:
+            pairs = ([own[s] for s in seeds], [base[s] for s in seeds])
+            gain = gain_over(*pairs, others, sequential=material.sequential)
         miou = summarise([record.scores.miou for record in line.records])
         points.append(Point(line, miou, gain, own, base))
     return points
@@ -86,12 +89,13 @@ def _by_seed(line: Line | None) -> dict[int, Record]:
     return {record.spec.seed: record for record in line.records} if line else {}
 
 
-def trend_of(points: Sequence[Point], base: str) -> Trend | None:
+def trend_of(points: Sequence[Point], base: str, *, sequential: bool) -> Trend | None:
     """The straight line through the gains of one label over the seeds that all its runs share.
 
     Args:
         points: of that label.
         base: the baseline's label.
+        sequential: whether seeds were added while it was looked at.
 
     Returns:
         None where there is no such seed, or fewer shifts than a claim of a table needs.
@@ -104,7 +108,7 @@ def trend_of(points: Sequence[Point], base: str) -> Trend | None:
         ([point.runs[seed] for seed in seeds], [point.base[seed] for seed in seeds])
         for point in points
     ]
-    return trend(pairs, places)
+    return trend(pairs, places, sequential=sequential)
 
 
 def draw(material: Material) -> Drawn:
@@ -139,8 +143,15 @@ def _draw(
     axes: Axes, values: Sequence[tuple[float, float, float, float]], look: LineStyle, label: str
 ) -> None:
     """A line through the middles, and at each a bar from low to high."""
-    places, middle, low, high = zip(*values)
-    axes.vlines(places, low, high, color=look.color, linewidth=0.8)
+    places, middle, *_ = zip(*values)
+    ends = np.array([each[2:] for each in values])
+    known = np.isfinite(ends).all(axis=1)
+    axes.vlines(np.array(places)[known], *ends[known].T, color=look.color, linewidth=0.8)
+    if not known.all():  # of few seeds that were added while one looked the interval has no end
+        whole = axes.get_xaxis_transform()
+        axes.vlines(
+            np.array(places)[~known], 0, 1, color=look.color, linewidth=0.8, transform=whole
+        )
     axes.plot(
         places, middle, color=look.color, linestyle=look.linestyle, marker=look.marker, label=label
     )
@@ -155,18 +166,21 @@ def _note(material: Material, points: Sequence[Point]) -> str:
         "Right: means of the paired gains over the seeds that both have; bars are 95 % intervals "
         f"over seeds and images{', of one seed over the images only' if alone else ''}."
     )
+    gains = [point.gain for point in points if point.gain]
+    if any(not np.isfinite([gain.low, gain.high]).all() for gain in gains):
+        sentences.append("A bar over the whole height stands for an interval without end.")
     drawing, base = material.drawing, material.baseline.label
     lacking = {row.run for row in drawing.figure.rows} - {run.row for run in drawing.runs}
     for label in dict.fromkeys(p.line.label for p in points if p.line.label != base):
         own = [point for point in points if point.line.label == label]
-        line = None if lacking else trend_of(own, base)
+        line = None if lacking else trend_of(own, base, sequential=material.sequential)
         if line is None:
             sentences.append(
                 f"Whether the gain of {label} grows with the {SETTING} is not judged: that takes a "
                 f"common seed of every row, at {FEWEST_POINTS} shifts or more (docs/claims.md)."
             )
             continue
-        slope, low, high = (f"{n:+.2f}".replace("-", "−") for n in (line.slope, *line.interval))
+        slope, low, high = map(show_signed, (line.slope, *line.interval))
         sentences.append(
             f"“The gain of {label} grows with the {SETTING}”: {line.word}; slope {slope} points a "
             f"unit of {SETTING} [{low}, {high}] (docs/claims.md)."

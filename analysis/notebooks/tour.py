@@ -86,13 +86,15 @@ curves.pivot_table(index="iteration", columns=["label", "seed"], values="miou_pe
 # Beside the record lie the areas of every image and class, as whole numbers. The mIoU follows from
 # them exactly. So do the gain (the mean of the pairs, one a seed), its interval for seeds and images
 # drawn anew, and its p-value, below 0.05 where the interval leaves 0 out. The table's own interval
-# borrows the deviation between seeds of its other rows besides, so it may differ a little.
+# borrows the deviation between seeds of its other rows besides, so it may differ a little. Where seeds
+# were added while verdicts were looked at (`decide`) nothing is borrowed, and the interval holds at
+# whatever number of seeds one stops.
 
 # %%
 from experiments.judge.statistics import ScoredRun, gain_over, summarise
 from experiments.store.store import Store
 
-store = Store(chosen.results)
+store, document = Store(chosen.results), chosen.exported(table.name)
 scored = {record.run_id: ScoredRun(store.read_areas(record.run_id)) for record in (*ours, *theirs)}
 for record in ours:
     print(
@@ -103,7 +105,8 @@ median = summarise([record.scores.miou for record in ours])
 print(f"median of {median.num_seeds}: {median.median:.2f} ({median.low:.2f} to {median.high:.2f})")
 seeds = {record.spec.seed: record for record in theirs}
 pairs = [(record, seeds[record.spec.seed]) for record in ours if record.spec.seed in seeds]
-gain = gain_over([scored[a.run_id] for a, _ in pairs], [scored[b.run_id] for _, b in pairs])
+runs, bases = ([scored[record.run_id] for record in side] for side in zip(*pairs))
+gain = gain_over(runs, bases, sequential=document.get("sequential", False))
 print(
     f"gain over {base.label}: {gain.value:+.2f} points [{gain.low:+.2f}, {gain.high:+.2f}], "
     f"p = {gain.p_value:.4f}, {gain.num_seeds} seeds, {gain.num_images} images"
@@ -120,7 +123,6 @@ print(
 from experiments.judge.statistics import noise_of_difference
 from experiments.judge.verdict import against_paper
 
-document = chosen.exported(table.name)
 cells = {cell["row"]: cell for cell in document["rows"]}
 noise = noise_of_difference(document["seed_deviation_points"], len(ours), 1)
 verdict = against_paper(

@@ -118,7 +118,7 @@ class Sources:
         records = {row.row.id: row.records for row in planned.rows}
         store = self.request.store
         scored = cache(lambda run: ScoredRun(store.read_areas(run)))
-        evidence = Evidence(planned.table, records, scored)
+        evidence = Evidence(planned.table, records, scored, planned.sequential)
         compared = [row for row in result.rows if row.row.id in (first, second)]
         stale = dict.fromkeys(why for row in compared for why in row.stale)
         if evidence.lacking((first, second)) or first == second:

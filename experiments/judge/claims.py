@@ -120,7 +120,7 @@ class Evidence:
     table: Table
     records: Mapping[str, Mapping[int, Record]]
     scored: Callable[[str], ScoredRun]
-    sequential: bool = False
+    sequential: bool
     areas: Callable[[str], ImageAreas] = _no_areas
     distances: Callable[[Record], FeatureDistances | None] = _no_distances
 
@@ -208,7 +208,7 @@ def trend(
     pairs: Sequence[tuple[Sequence[ScoredRun], Sequence[ScoredRun]]],
     at: Sequence[float],
     *,
-    sequential: bool = False,
+    sequential: bool,
 ) -> Trend:
     """The line through gains of the same seeds, against where they are taken; borrows nothing.
 
@@ -471,7 +471,7 @@ def _grows(claim: TrendClaim, evidence: Evidence) -> ClaimResult:
     pairs = [(runs[point.pair[0]], runs[point.pair[1]]) for point in claim.points]
     places = [point.at for point in claim.points]
     line = trend(pairs, places, sequential=evidence.sequential)
-    gains = [contrast(pair, (1.0, -1.0)).value for pair in pairs]
+    gains = [contrast(pair, (1.0, -1.0), sequential=evidence.sequential).value for pair in pairs]
     listed = ", ".join(f"{g:+.2f} at {p.at:g}" for g, p in zip(gains, claim.points))
     reason = _covers(f"gains by {claim.along}: {listed}", len(seeds))
     numbers = (line.slope, *line.interval, len(seeds), line.estimate.p_value())

@@ -160,9 +160,7 @@ class PairedAreas:
         return np.where(self.shows, share, np.nan)[None]
 
 
-def over_classes(
-    runs: PairedAreas, by: ClassProperty, *, sequential: bool = False
-) -> ClassTrend | None:
+def over_classes(runs: PairedAreas, by: ClassProperty, *, sequential: bool) -> ClassTrend | None:
     """The trend of the gain over the classes; None: fewer than :data:`FEWEST_CLASSES` vary."""
     weights = _resamples(runs.num_images)
     gains, places = runs.class_gains(weights), runs.of_classes(by, weights)
@@ -177,9 +175,7 @@ def over_classes(
     return _trend(correlations, runs, num_classes, chance, sequential)
 
 
-def over_images(
-    runs: PairedAreas, by: ClassProperty, *, sequential: bool = False
-) -> ClassTrend | None:
+def over_images(runs: PairedAreas, by: ClassProperty, *, sequential: bool) -> ClassTrend | None:
     """The trend of the gain from image to image of one class, a mean over the classes.
 
     Every class that :data:`FEWEST_IMAGES` images show counts by their number; None: there is none.

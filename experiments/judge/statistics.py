@@ -180,7 +180,7 @@ def contrast(
     weights: Sequence[float],
     prior: Prior | None = None,
     *,
-    sequential: bool = False,
+    sequential: bool,
 ) -> Estimate:
     """The weighted sum of rows' mIoU, seed by seed.
 
@@ -233,6 +233,7 @@ def gain(
         [ScoredRun(areas) for areas in rows],
         [ScoredRun(areas) for areas in baselines],
         [[ScoredRun(areas) for areas in other] for other in others],
+        sequential=False,
     )
 
 
@@ -240,15 +241,23 @@ def gain_over(
     rows: Sequence[ScoredRun],
     baselines: Sequence[ScoredRun],
     others: Sequence[Sequence[ScoredRun]] = (),
+    *,
+    sequential: bool,
 ) -> Gain:
-    """:func:`gain` of runs that are used more than once.
+    """:func:`gain` of runs that are used more than once, or chosen while one looked.
+
+    Args:
+        rows: the row's runs, one a seed.
+        baselines: the baseline's, the same seeds in the same order.
+        others: as in :func:`gain`; nothing is borrowed where seeds were added.
+        sequential: as in :func:`contrast`.
 
     Raises:
         ValueError: different numbers of seeds, or different images.
     """
     _check_pairs(rows, baselines)
     prior = fit_prior([[run.miou for run in other] for other in others])
-    return gain_of(contrast([rows, baselines], [1.0, -1.0], prior))
+    return gain_of(contrast([rows, baselines], [1.0, -1.0], prior, sequential=sequential))
 
 
 def gain_of(estimate: Estimate) -> Gain:

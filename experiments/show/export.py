@@ -438,12 +438,16 @@ def show_summary(summary: Summary | None) -> str:
     return f"{summary.median:.2f} ({summary.low:.2f}–{summary.high:.2f})"
 
 
+def show_signed(value: float) -> str:
+    """``−1.23``; ``+∞`` of an interval that has no end."""
+    return f"{value:+.2f}".replace("-", "−").replace("inf", "∞")
+
+
 def show_gain(gain: Gain | None) -> str:
     """``+1.23 [+0.10, +2.30]``."""
     if gain is None:
         return MISSING
-    text = f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
-    return text.replace("-", "−").replace("inf", "∞")
+    return f"{show_signed(gain.value)} [{show_signed(gain.low)}, {show_signed(gain.high)}]"
 
 
 def show_p_value(gain: Gain | None) -> str:

@@ -26,6 +26,7 @@ from experiments.plan.request import Request, stored_request
 from experiments.show.export import export
 from experiments.show.macros import commands, letters, macro_prefix
 from experiments.show.quantities import Quantity
+from experiments.store.promises import write_promise
 
 TABLE = """
 name: quoted
@@ -93,6 +94,22 @@ def written(stored: Request, tmp_path: Path) -> Write:
         return path, check(stored, [path], fix=fix)
 
     return write
+
+
+def test_a_gain_over_another_row_is_sequential_where_the_table_is(
+    stored: Request, written: Write
+) -> None:
+    """Its interval and the table's own of the same two rows are one."""
+    text = "{}<!-- from: quoted/full over baseline/gain -->, {}<!-- from: quoted/full/gain -->."
+    intervals = []
+    for promised in (False, True):
+        if promised:
+            write_promise(stored.workspace.results, "quoted", "smoke", {"full": 3})
+        path, _ = written(text.format("+1.0 [0.0, 2.0]", "+1.0 [0.0, 2.0]"), fix=True)
+        over, own = re.findall(r"\[.*?\]", path.read_text())
+        assert over == own
+        intervals.append(own)
+    assert intervals[0] != intervals[1]
 
 
 def faults(checked: Checked) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,8 @@ from experiments.judge.tables import counts_of
 from experiments.plan.request import Request, stored_request
 from experiments.plan.resolve import Blocked
 from experiments.plan.stored_rows import StoredResolver, StoredRows
-from experiments.show.export import to_json, to_markdown
+from experiments.show.export import show_signed, to_json, to_markdown
+from experiments.store.promises import write_promise
 
 GAIN = {"0": 0.0, "0.3": 0.06, "0.6": 0.12, "1": 0.2}  # of the chance that a pixel is right
 NUMBERS = (
@@ -162,29 +164,40 @@ def lose_a_row(study: Study) -> None:
     study.lose("ssa-shift-1", 1)
 
 
-@pytest.mark.parametrize("spoil", [lose_nothing, lose_a_seed, lose_other_seeds, lose_a_row])
+def look_while_seeds_are_added(study: Study) -> None:
+    """Of two seeds no interval then has an end."""
+    write_promise(study.results, TABLE.name, "smoke", {})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lose_nothing, lose_a_seed, lose_other_seeds, lose_a_row, look_while_seeds_are_added],
+)
 def test_every_number_is_the_exported_tables(
     study: Study, tmp_path: Path, spoil: Callable[[Study], None]
 ) -> None:
     spoilt = study.copy(tmp_path)
     spoil(spoilt)
     code, _ = spoilt.drawn()
-    assert code == (0 if spoil is lose_nothing else 3)
+    assert code == (0 if spoil in (lose_nothing, look_while_seeds_are_added) else 3)
     document = spoilt.exported()[1]
     rows = {row["run_ids"]: row for row in document["rows"] if row["seeds"]}
     drawn = {row["run_ids"]: row for row in spoilt.numbers.to_dict("records")}
     assert drawn.keys() == rows.keys()
     for name, row in rows.items():
         assert drawn[name]["shift"] == row["dataset_settings"]["shift"]
-        shown = {key: None if pd.isna(drawn[name][key]) else drawn[name][key] for key in NUMBERS}
+        shown = {key: n if math.isfinite(n := drawn[name][key]) else None for key in NUMBERS}
         assert shown == {key: row[key] for key in NUMBERS}
     trend, caption = trend_in(document), spoilt.caption
+    assert ("without end" in caption) == (spoil is look_while_seeds_are_added)
     if trend["value"] is None:
         assert "is not judged" in caption
     else:
-        numbers = [f"{trend[key]:+.2f}".replace("-", "−") for key in ("value", "low", "high")]
-        assert f"{trend['verdict']}; slope {numbers[0]} points" in caption
-        assert f"[{numbers[1]}, {numbers[2]}]" in caption
+        endless = {"low": -math.inf, "high": math.inf}
+        numbers = {key: endless.get(key) if trend[key] is None else trend[key] for key in trend}
+        value, *ends = (show_signed(numbers[key]) for key in ("value", "low", "high"))
+        assert f"{trend['verdict']}; slope {value} points" in caption
+        assert f"[{ends[0]}, {ends[1]}]" in caption
 
 
 def test_two_shifts_have_no_trend(study: Study) -> None:

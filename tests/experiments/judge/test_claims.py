@@ -67,7 +67,7 @@ def verdict(
             records.setdefault(row, {})[seed] = record.model_copy(update=change)
             scored[name] = ScoredRun(run)
     table = table_of(claim, rows or list(made))
-    (result,) = judge(Evidence(table, records, scored.__getitem__))
+    (result,) = judge(Evidence(table, records, scored.__getitem__, sequential=False))
     json.dumps(claim_document(result), allow_nan=False)
     assert show_claim(result).startswith(f"It is so (here): {result.word}")
     return result

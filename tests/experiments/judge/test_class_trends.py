@@ -61,7 +61,7 @@ def test_a_gain_that_follows_the_size_of_the_classes_by_hand() -> None:
     labelled = np.tile(100 * np.arange(1, 9), (4, 1))
     gain = np.array([1, 2, 3, 4, 5, 6, 8, 7], float)
     runs = PairedAreas([areas_of(40 + gain, labelled)], [areas_of(np.full(8, 40.0), labelled)])
-    trend = over_classes(runs, "size")
+    trend = over_classes(runs, "size", sequential=False)
     assert trend is not None
     # 1 − 6·Σd²/(n(n² − 1)), d = ±1 twice
     assert trend.value == pytest.approx(1 - 6 * 2 / (8 * 63))
@@ -81,7 +81,7 @@ def test_over_classes_is_scipys_correlation(by: Any) -> None:
     labelled[:, 3] = 0  # a class that no image shows
     sides = [[areas_of(generator.uniform(10, 90, 12), labelled) for _ in range(3)] for _ in "ab"]
     far = [distances_of(generator.uniform(0, 1, labelled.shape), labelled) for _ in range(3)]
-    trend = over_classes(PairedAreas(*sides, far), by)
+    trend = over_classes(PairedAreas(*sides, far), by, sequential=False)
     assert trend is not None
     assert trend.num_units == 11
     known = np.arange(12) != 3
@@ -112,7 +112,7 @@ def test_within_classes_is_scipys_correlation_class_by_class() -> None:
         for _ in "ab"
     ]
     far = [distances_of(generator.uniform(0, 1, labelled.shape), labelled) for _ in range(2)]
-    trend = over_images(PairedAreas(*sides, far), "distance")
+    trend = over_images(PairedAreas(*sides, far), "distance", sequential=False)
     assert trend is not None
     numbers = (labelled > 0).sum(0)[:4]
     assert trend.num_units == numbers.sum()
@@ -135,7 +135,10 @@ def test_differences_between_classes_do_not_enter_within_them() -> None:
     far = np.linspace(0, 1, classes) + 0.05 * place
     sides = [[areas_of(30 + side, labelled)] * 2 for side in (gain, 0 * gain)]
     runs = PairedAreas(*sides, [distances_of(far, labelled)] * 2)
-    between, within = over_classes(runs, "distance"), over_images(runs, "distance")
+    between, within = (
+        over_classes(runs, "distance", sequential=False),
+        over_images(runs, "distance", sequential=False),
+    )
     assert between is not None
     assert within is not None
     assert between.value > 0.99
@@ -155,7 +158,7 @@ def test_too_few_classes_are_no_trend() -> None:
     labelled = masks(10, FEWEST_CLASSES - 1)
     generator = np.random.default_rng(0)
     sides = [[areas_of(generator.uniform(10, 90, labelled.shape[1]), labelled)] for _ in "ab"]
-    assert over_classes(PairedAreas(*sides), "size") is None
+    assert over_classes(PairedAreas(*sides), "size", sequential=False) is None
 
 
 def test_other_images_are_refused() -> None:
@@ -196,6 +199,7 @@ def verdict(
         table_of(claim, "ab"),
         records,
         lambda run: ScoredRun(areas[run]),
+        sequential=False,
         areas=areas.__getitem__,
         distances=lambda record: own[record.run_id] if extracted else None,
     )
