@@ -35,13 +35,14 @@ class CourseWatcher:
         return all(outcome.end != "failed" for outcome in outcomes)
 
     def told(self, course: Course) -> None:
-        """Say what has changed since the last time."""
+        """Say whose fate has changed since the last time, with its reason then."""
         for claim in course.claims:
             name = claim.result.claim.id
-            text = _outcome(claim)
-            if claim.fate != "open" and self._said.get(name) != text:
+            fate = claim.result.word if claim.fate == "decided" else claim.fate
+            if self._said.get(name, "open") != fate:
+                text = "open again" if fate == "open" else _outcome(claim)
                 self._console.print(escape(f"{name}: {text}"), soft_wrap=True)
-            self._said[name] = text
+            self._said[name] = fate
         if not course.batch:
             self._console.print(escape(course_sentence(course)), soft_wrap=True)
 
