@@ -18,9 +18,9 @@ UNLABELLED = (128, 128, 128)
 IGNORE_INDEX = 255
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as a ``data:`` address, so that the page loads nothing."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """A picture as a ``data:`` address, so that the page loads nothing."""
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def reduced(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
@@ -67,6 +67,8 @@ def correct_percent(prediction: NDArray[np.uint8], label: NDArray[np.uint8]) -> 
 def stored_picture(path: Path, longest: int) -> tuple[str, int, int]:
     """A PNG file with its width and height in pixels, reduced where a side is over ``longest``.
 
+    As WebP without loss, which is a third smaller.
+
     Raises:
         StoreError: it is none, or damaged, or of a size that no figure has.
     """
@@ -80,14 +82,16 @@ def stored_picture(path: Path, longest: int) -> tuple[str, int, int]:
 
 def _stored(path: Path, longest: int) -> tuple[str, int, int]:
     with Image.open(path, formats=["PNG"]) as image:
+        image.load()  # what is cut short is found here, and not by a reader's browser
         width, height = image.size
-        if max(width, height) <= longest:
-            image.load()  # what is cut short is found here, and not by a reader's browser
-            return data_uri(path.read_bytes()), width, height
+        shown = image.convert("RGBA")
+    if max(width, height) > longest:
         factor = longest / max(width, height)
-        size = (round(width * factor), round(height * factor))
-        smaller = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    return _saved(smaller), *size
+        width, height = round(width * factor), round(height * factor)
+        shown = shown.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    shown.save(buffer, "WEBP", lossless=True, method=0, quality=50)
+    return data_uri(buffer.getvalue(), "webp"), width, height
 
 
 def _saved(image: Image.Image, **options: object) -> str:
