@@ -12,8 +12,11 @@ import torch
 from hypothesis import HealthCheck, settings
 from lab import Lab, assert_clear, made_once, write_registry
 
+from experiments.imports import import_mmengine
 from ssa.classifiers.base import CLASSIFIERS
 from ssa.datasets.base import DATASETS
+
+import_mmengine()  # as runs do: every worker would import two large packages more
 
 # A machine may be slow or shared: how long an example takes says nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
