@@ -19,7 +19,7 @@ from experiments.errors import UnclearNameError
 from experiments.judge.allocation import Seeds, Standing, next_seeds, standings
 from experiments.judge.assemble import TableResult, assemble
 from experiments.plan.estimate import makespan
-from experiments.plan.plan import Plan, PlannedRun
+from experiments.plan.plan import Plan, PlannedRow, PlannedRun
 from experiments.plan.request import Request
 from experiments.store.promises import write_promise
 
@@ -85,7 +85,9 @@ def decide(
 ) -> tuple[End, Plan]:
     """Train seeds until every claim is decided, futile or beyond seeds, or the budget is spent.
 
-    A batch that is not expected to end within the budget is not begun.
+    Seeds that are stored before it begins, whatever they were trained for, count from the start:
+    the intervals hold for the first n seeds of a row whatever n is. A batch that is not expected
+    to end within the budget is not begun.
 
     Args:
         request: profile, folders and how many runs go on at once.
@@ -105,7 +107,9 @@ def decide(
     check_decidable(table)
     first = min(max(request.profile.seeds, FIRST_SEEDS), most)
     results, profile = request.workspace.results, request.profile.name
-    write_promise(results, table.name, profile, {row.id: first for row in table.rows})
+    stored = {row.row.id: row.finished for row in _with_seeds(request, table, most)}
+    known = {row: next(n for n in range(most + 1) if n not in stored[row]) for row in stored}
+    write_promise(results, table.name, profile, {row: max(first, n) for row, n in known.items()})
     request = replace(request, seeds=tuple(range(request.profile.seeds)))
     trained, course = 0, None
     while True:
@@ -133,6 +137,12 @@ def decide(
         if course.count("open"):
             return ("blocked" if budget.left_s == math.inf else "budget"), plan
         return "settled", plan
+
+
+def _with_seeds(request: Request, table: Table, number: int) -> tuple[PlannedRow, ...]:
+    """A table's rows with so many seeds each."""
+    (planned,) = replace(request, seeds=tuple(range(number))).plan([table]).tables
+    return planned.rows
 
 
 def _course(request: Request, plan: Plan, trained: int, most: int) -> Course:
@@ -197,8 +207,7 @@ def _batch(request: Request, plan: Plan, course: Course, left_s: float, most: in
     known = [cost for cost in costs.values() if cost is not None]
     usual = sum(known) / len(known) if known else None
 
-    (ahead,) = replace(request, seeds=tuple(range(most))).plan([planned.table]).tables
-    stored = {row.row.id: row.finished for row in ahead.rows}
+    stored = {row.row.id: row.finished for row in _with_seeds(request, planned.table, most)}
 
     def cost(row: str, seed: int) -> float:
         return 0.0 if seed in stored[row] else costs[row] or usual or 1.0

@@ -148,6 +148,17 @@ def test_a_second_call_trains_nothing_and_an_interrupted_one_goes_on(made: Made)
     assert (end, len(made.trained)) == ("settled", number)
 
 
+def test_what_is_stored_counts_from_the_start(made: Made) -> None:
+    """Also of a row whose claim is given up or decided before it would have asked for them."""
+    table = made.request.registry.table("claimed")
+    made.train(replace(made.request, seeds=tuple(range(7))).plan([table]), None)
+    trained = list(made.trained)
+    _, result = made.decide()
+    assert made.trained == trained
+    assert [claim.num_seeds for claim in result.claims] == [7]
+    assert [row.num_seeds for row in result.rows] == [7, 7]
+
+
 def test_without_a_gain_the_claim_is_given_up_or_left_open_at_the_most_seeds(made: Made) -> None:
     made.skill = {"baseline": 0.7, "full": 0.7}
     end, result = made.decide(most=6)
