@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Material:
         """How far the features of one of its runs lie from prototypes; None: not extracted."""
         return read_distances(Store(self.folder.parent), record)
 
-    @property
+    @cached_property
     def sequential(self) -> bool:
         """Whether a table of its rows was given seeds while its verdicts were looked at."""
         tables = {run.row.partition("/")[0] for run in self.drawing.runs}

@@ -19,7 +19,7 @@ from analysis.report.data import (
 from analysis.report.words import CHIPS, STATES, chip_of
 from experiments.declare.metrics import METRICS
 from experiments.files import strict_json
-from experiments.show.export import show_number
+from experiments.show.export import show_number, show_signed
 from experiments.show.text import MISSING
 from experiments.store.exports import table_stem
 
@@ -242,11 +242,6 @@ def searched_text(row: RowView, table: TableView) -> str:
 def show_digits(value: float | None, digits: int) -> str:
     """That many decimals with a true minus, or a dash."""
     return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def show_signed(value: float | None) -> str:
-    """Two decimals with their sign."""
-    return MISSING if value is None else f"{value:+.2f}".replace("-", "−")
 
 
 def show_behind(row: RowView, runs: Mapping[str, RunView]) -> str:

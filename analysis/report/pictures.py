@@ -89,12 +89,10 @@ def _stored(path: Path, longest: int) -> tuple[str, int, int]:
         factor = longest / max(width, height)
         width, height = round(width * factor), round(height * factor)
         shown = shown.resize((width, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    shown.save(buffer, "WEBP", lossless=True, method=0, quality=50)
-    return data_uri(buffer.getvalue(), "webp"), width, height
+    return _saved(shown, "webp", lossless=True, method=0, quality=50), width, height
 
 
-def _saved(image: Image.Image, **options: object) -> str:
+def _saved(image: Image.Image, kind: str = "png", **options: object) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, **options)
-    return data_uri(buffer.getvalue())
+    image.save(buffer, kind, **(options or {"optimize": True}))
+    return data_uri(buffer.getvalue(), kind)

@@ -6,7 +6,6 @@ Nothing here can make a verdict false. The intervals hold however one chooses
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -75,7 +74,7 @@ Seeds = dict[str, int]
 def next_seeds(
     claims: Sequence[Standing],
     seeds: Mapping[str, int],
-    cost: Callable[[str, int], float],
+    cost: Callable[[str], float],
     runs: int,
     most: int,
     fits: Callable[[Seeds], bool] = lambda _: True,
@@ -84,26 +83,20 @@ def next_seeds(
 
     A step brings all rows of an open claim one whole seed further, those that lag behind. It is
     worth a share 1 / n for every claim that it brings a pair and that needs n of them, over what
-    its runs cost, and one whose runs are all stored is taken at once. The best step is taken, then
-    the next best, until there are as many runs to train as can go on at once.
+    its runs cost. The best step is taken, then the next best, until there are as many runs as can
+    go on at once.
 
     Args:
         claims: where they stand.
         seeds: row → seeds that it has.
-        cost: of the run of a row with a seed; any unit; 0: it is stored.
-        runs: how many are to be trained.
+        cost: of one run of a row; any unit.
+        runs: how many are wanted.
         most: seeds of a row.
         fits: whether there is time for these.
     """
     given, needs = dict(seeds), [claim.needed for claim in claims]
     chosen: Seeds = {}
-
-    def costs(step: Seeds, before: Mapping[str, int]) -> list[float]:
-        """Of the runs that are to be trained for it."""
-        each = (cost(row, seed) for row, n in step.items() for seed in range(before[row], n))
-        return [one for one in each if one > 0]
-
-    while len(costs(chosen, seeds)) < runs:
+    while sum(number - seeds[row] for row, number in chosen.items()) < runs:
         best, worth = None, 0.0
         for claim in claims:
             step = _step(claim, given, most)
@@ -115,8 +108,7 @@ def next_seeds(
                 for other, need in zip(claims, needs)
                 if need > 0 and _pairs(other, after) > _pairs(other, given)
             )
-            price = sum(costs(step, given))
-            value = helped / price if price else math.inf * (helped > 0)
+            value = helped / sum(cost(row) for row in step)
             if value > worth:
                 best, worth = step, value
         if best is None:

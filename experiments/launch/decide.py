@@ -19,7 +19,7 @@ from experiments.errors import UnclearNameError
 from experiments.judge.allocation import Seeds, Standing, next_seeds, standings
 from experiments.judge.assemble import TableResult, assemble
 from experiments.plan.estimate import makespan
-from experiments.plan.plan import Plan, PlannedRow, PlannedRun
+from experiments.plan.plan import Plan, PlannedRun
 from experiments.plan.request import Request
 from experiments.store.promises import write_promise
 
@@ -85,9 +85,9 @@ def decide(
 ) -> tuple[End, Plan]:
     """Train seeds until every claim is decided, futile or beyond seeds, or the budget is spent.
 
-    Seeds that are stored before it begins, whatever they were trained for, count from the start:
-    the intervals hold for the first n seeds of a row whatever n is. A batch that is not expected
-    to end within the budget is not begun.
+    Seeds that are stored, whatever they were trained for, count at every look: the intervals hold
+    for the first n seeds of a row whatever n is. A batch that is not expected to end within the
+    budget is not begun.
 
     Args:
         request: profile, folders and how many runs go on at once.
@@ -107,12 +107,11 @@ def decide(
     check_decidable(table)
     first = min(max(request.profile.seeds, FIRST_SEEDS), most)
     results, profile = request.workspace.results, request.profile.name
-    stored = {row.row.id: row.finished for row in _with_seeds(request, table, most)}
-    known = {row: next(n for n in range(most + 1) if n not in stored[row]) for row in stored}
-    write_promise(results, table.name, profile, {row: max(first, n) for row, n in known.items()})
+    write_promise(results, table.name, profile, {row.id: first for row in table.rows})
     request = replace(request, seeds=tuple(range(request.profile.seeds)))
     trained, course = 0, None
     while True:
+        write_promise(results, table.name, profile, _stored_seeds(request, table, most))
         plan = request.plan([table])
         now = _affordable(plan, request.jobs, budget.left_s)
         if now.to_do:
@@ -139,10 +138,13 @@ def decide(
         return "settled", plan
 
 
-def _with_seeds(request: Request, table: Table, number: int) -> tuple[PlannedRow, ...]:
-    """A table's rows with so many seeds each."""
-    (planned,) = replace(request, seeds=tuple(range(number))).plan([table]).tables
-    return planned.rows
+def _stored_seeds(request: Request, table: Table, most: int) -> Seeds:
+    """The first seeds of every row, up to one that is not stored."""
+    (planned,) = replace(request, seeds=tuple(range(most))).plan([table]).tables
+    return {
+        row.row.id: next(n for n in range(most + 1) if n not in row.finished)
+        for row in planned.rows
+    }
 
 
 def _course(request: Request, plan: Plan, trained: int, most: int) -> Course:
@@ -195,10 +197,7 @@ def _with_runs(plan: Plan, runs: Iterable[PlannedRun]) -> Plan:
 
 
 def _batch(request: Request, plan: Plan, course: Course, left_s: float, most: int) -> Seeds:
-    """What is to be trained next, at least as many runs as go on at once.
-
-    Seeds that another table has trained are taken as they are and fill no place.
-    """
+    """What is to be trained next, at least as many runs as go on at once."""
     (planned,) = plan.tables
     seeds = {row.row.id: len(row.cells) for row in planned.rows}
     past = request.costs
@@ -207,15 +206,13 @@ def _batch(request: Request, plan: Plan, course: Course, left_s: float, most: in
     known = [cost for cost in costs.values() if cost is not None]
     usual = sum(known) / len(known) if known else None
 
-    stored = {row.row.id: row.finished for row in _with_seeds(request, planned.table, most)}
-
-    def cost(row: str, seed: int) -> float:
-        return 0.0 if seed in stored[row] else costs[row] or usual or 1.0
+    def cost(row: str) -> float:
+        return costs[row] or usual or 1.0
 
     def fits(chosen: Mapping[str, int]) -> bool:
         if usual is None:
             return left_s > 0
-        each = [cost(row, seed) for row, n in chosen.items() for seed in range(seeds[row], n)]
+        each = [cost(row) for row, n in chosen.items() for _ in range(n - seeds[row])]
         return makespan((), each, request.jobs) <= left_s
 
     return next_seeds(course.claims, seeds, cost, request.jobs, most, fits)

@@ -438,9 +438,9 @@ def show_summary(summary: Summary | None) -> str:
     return f"{summary.median:.2f} ({summary.low:.2f}–{summary.high:.2f})"
 
 
-def show_signed(value: float) -> str:
-    """``−1.23``; ``+∞`` of an interval that has no end."""
-    return f"{value:+.2f}".replace("-", "−").replace("inf", "∞")
+def show_signed(value: float | None) -> str:
+    """``−1.23``; ``+∞`` of an interval that has no end; or a dash."""
+    return MISSING if value is None else f"{value:+.2f}".replace("-", "−").replace("inf", "∞")
 
 
 def show_gain(gain: Gain | None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from experiments.declare.table import Table
 from experiments.judge.assemble import RowResult, TableResult
+from experiments.show.export import show_gain
 from experiments.show.publish import PublishError, hub_library
 from experiments.store.records import Record
 from ssa import __version__
@@ -91,9 +92,8 @@ def _body(result: TableResult, row: RowResult, source: str) -> Iterator[str]:
         gain = row.gain
         over = table.row(table.baseline_of(row.row).id).label
         drawn = "seeds and images" if gain.num_seeds > 1 else "images alone"
-        between = f"[{_signed(gain.low)}, {_signed(gain.high)}]"
         yield (
-            f"- {_signed(gain.value)} {between}<!-- from: {source}/gain --> points of mIoU over "
+            f"- {show_gain(gain)}<!-- from: {source}/gain --> points of mIoU over "
             f"{over}, with the 95 % interval over {drawn}."
         )
     yield from ("", _comparison(result, row), "")
@@ -122,10 +122,6 @@ def _body(result: TableResult, row: RowResult, source: str) -> Iterator[str]:
 
 def _seeds(number: int) -> str:
     return f"median of {number} seeds" if number > 1 else "one seed"
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.2f}".replace("-", "−")
 
 
 def _comparison(result: TableResult, row: RowResult) -> str:

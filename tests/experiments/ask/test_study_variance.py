@@ -198,6 +198,7 @@ def test_every_number_is_the_exported_tables(
         value, *ends = (show_signed(numbers[key]) for key in ("value", "low", "high"))
         assert f"{trend['verdict']}; slope {value} points" in caption
         assert f"[{ends[0]}, {ends[1]}]" in caption
+        assert ("[−∞, +∞]" in caption) == (spoil is look_while_seeds_are_added)
 
 
 def test_two_shifts_have_no_trend(study: Study) -> None:

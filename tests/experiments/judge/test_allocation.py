@@ -32,7 +32,7 @@ def fates(*results: ClaimResult, most: int = MOST) -> list[str]:
 def chosen(
     claims: Sequence[Standing], seeds: dict[str, int], runs: int = 1, **more: object
 ) -> dict[str, int]:
-    return next_seeds(claims, seeds, lambda _row, _seed: 1.0, runs, MOST, **more)  # type: ignore[arg-type]
+    return next_seeds(claims, seeds, lambda _: 1.0, runs, MOST, **more)  # type: ignore[arg-type]
 
 
 def test_a_claim_is_futile_where_so_many_seeds_would_not_decide_it_even_with_luck() -> None:
@@ -82,7 +82,7 @@ def test_the_cheap_row_comes_first() -> None:
     claims = standings([claim("a", 1.2), claim("b", 1.2)], MOST)
     prices = {"base": 1.0, "a": 10.0, "b": 1.0}
     seeds = dict.fromkeys(prices, 5)
-    assert next_seeds(claims, seeds, lambda row, _: prices[row], 2, MOST) == {"base": 6, "b": 6}
+    assert next_seeds(claims, seeds, prices.__getitem__, 2, MOST) == {"base": 6, "b": 6}
 
 
 @pytest.mark.parametrize("runs", [0, 1, 3])
@@ -95,13 +95,3 @@ def test_what_does_not_fit_is_not_begun(runs: int) -> None:
 
     expected = {"base": 6, "a": 6} if runs > 1 else {}
     assert chosen(claims, seeds, runs=8, fits=fits) == expected
-
-
-def test_what_is_stored_is_taken_at_once_and_fills_no_place() -> None:
-    claims = standings([claim("a", 1.2), claim("b", 1.2)], MOST)
-    seeds = {"base": 5, "a": 5, "b": 5}
-
-    def cost(row: str, seed: int) -> float:
-        return 0.0 if row != "b" and seed < 7 else 1.0
-
-    assert next_seeds(claims, seeds, cost, 1, MOST) == {"base": 7, "a": 7, "b": 6}

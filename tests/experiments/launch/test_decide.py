@@ -159,6 +159,20 @@ def test_what_is_stored_counts_from_the_start(made: Made) -> None:
     assert [row.num_seeds for row in result.rows] == [7, 7]
 
 
+def test_what_another_table_trains_meanwhile_counts_and_is_not_trained_again(made: Made) -> None:
+    made.skill = {"baseline": 0.7, "full": 0.7}
+    table = made.request.registry.table("claimed")
+
+    def train_elsewhere() -> None:
+        made.after = lambda: None
+        made.train(replace(made.request, seeds=tuple(range(9))).plan([table]), None)
+
+    made.after = train_elsewhere
+    _, result = made.decide(most=9)
+    assert len(made.trained) == len(set(made.trained)) == 2 * 9
+    assert [row.num_seeds for row in result.rows] == [9, 9]
+
+
 def test_without_a_gain_the_claim_is_given_up_or_left_open_at_the_most_seeds(made: Made) -> None:
     made.skill = {"baseline": 0.7, "full": 0.7}
     end, result = made.decide(most=6)
